@@ -15,6 +15,7 @@ from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.config import Persistence
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching import engine, reference
+from crosspatch.patching.drafts import PassCost
 from crosspatch.patching.engine import run_cached
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.reference import run_reference
@@ -149,12 +150,15 @@ def counted() -> Iterator[Counter]:
 
             patch.setattr(owner, name, call)
 
-        def drafted(kept, arguments):
-            return {"kept": len(kept) - 1, "rejected": len(arguments[-1]) - len(kept) + 1}
+        def drafted(_, arguments):
+            *_, kept, length = arguments
+            return {"kept": kept, "rejected": length - kept}
 
-        counting(engine.Rounds, "read", lambda *_: {"rounds": 1})
-        counting(engine._Lockstep, "_kept", drafted)
-        counting(engine._Lockstep, "_parted", lambda _, arguments: {"parted": len(arguments[-1]) > 1})
+        # Drafts as on a CPU, since their lengths depend on measured times.
+        patch.setattr(engine, "pass_cost", lambda model: PassCost(single=16, several=0))
+        counting(engine._Engine, "_round", lambda *_: {"rounds": 1})
+        counting(engine.DraftLengths, "note", drafted)
+        counting(engine.Rounds, "fork", lambda *_: {"parted": 1})
         counting(KeyValues, "fork", lambda *_: {"forked": 1})
         yield counts
 

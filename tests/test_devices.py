@@ -12,7 +12,7 @@ from crosspatch.patching import batches
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun
-from crosspatch.patching.two_stream.packing import Packing
+from crosspatch.patching.two_stream.attention import PassAttention
 from pairs import QUESTION, make_pair
 from places import CPU, A, B, TwoDevices, place_of, placed, put_in_turn, put_whole
 
@@ -74,7 +74,8 @@ def test_simulated_devices_fail_where_two_gpus_would(monkeypatch):
 
     # An index that isn't moved to a block's device.
     pair = make_pair("qwen3", n_layers=2)
-    monkeypatch.setattr(Packing, "on", lambda self, device: self)
+    to_cache = PassAttention._to_cache
+    monkeypatch.setattr(PassAttention, "_to_cache", lambda self, count, _: to_cache(self, count, self.packing.device))
     with TwoDevices():
         spread = ModelPair(put_in_turn(copy.deepcopy(pair.clean)), pair.corrupted, pair.prompts)
         with pytest.raises(RuntimeError, match="got tensors on cuda:0, cuda:1"):

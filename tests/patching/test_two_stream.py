@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,11 +10,11 @@ from hypothesis import strategies as st
 
 from crosspatch.models.hooks import editing, reading
 from crosspatch.models.site import Site
-from crosspatch.patching.two_stream import attention
+from crosspatch.patching.two_stream import attention, packing
 from crosspatch.patching.two_stream.attention import PassAttention
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
-from crosspatch.patching.two_stream.passes import packed_pass
+from crosspatch.patching.two_stream.passes import packed_pass, starting
 from engines import TOLERANCE, hooks_and_forwards
 from pairs import architecture_pair
 
@@ -33,7 +34,7 @@ def one_by_one(tokens, past, query, key, value, rule, scaling):
     """What each token reads, by the definition: its lane's keys before it, and its own."""
     read = torch.zeros(len(tokens), HEADS, WIDTH)
     for t, token in enumerate(tokens):
-        keys, values = past.read(0, token.lane, token.lane, token.position + 1)
+        keys, values = past.read(0, slice(token.lane, token.lane + 1), token.position + 1)
         keys, values = keys[0].clone(), values[0].clone()
         keys[:, token.position], values[:, token.position] = key[:, t], value[:, t]
         for head in range(HEADS):
@@ -52,11 +53,12 @@ def both(lanes: dict[int, tuple[int, int, int]], rule, seed):
     torch.manual_seed(seed)
     past = KeyValues(CPU, positions=40, lanes=len(lanes))
     assert [past.open() for _ in lanes] == list(lanes)
-    packing = Packing([Token(0, p, lane) for lane, (before, *_) in lanes.items() for p in range(before)], CPU)
-    shape = KV_HEADS, len(packing.tokens), WIDTH
-    past.write(0, torch.randn(shape), torch.randn(shape), packing.lanes, packing.positions, 40)
+    read = Packing.of([Token(0, p, lane) for lane, (before, *_) in lanes.items() for p in range(before)], CPU)
+    shape = KV_HEADS, len(read), WIDTH
+    where = read.tensor(read.lanes), read.tensor(read.positions)
+    past.write(0, torch.randn(shape), torch.randn(shape), *where, 40)
     query, key, value = (torch.randn(heads, len(tokens), WIDTH) for heads in (HEADS, KV_HEADS, KV_HEADS))
-    fast = PassAttention(Packing(tokens, CPU), past).attend(0, query, key, value, rule, 0.3)
+    fast = PassAttention(Packing.of(tokens, CPU), past).attend(0, query, key, value, rule, 0.3)
     return fast, one_by_one(tokens, past, query, key, value, rule, 0.3)
 
 
@@ -71,26 +73,26 @@ PER_LANE = st.tuples(st.integers(1, 12), st.integers(1, 4), st.integers(0, 5))
     st.integers(0, 99),
     st.integers(0, 30),
 )
-def test_packed_is_one_by_one(lanes, rule, seed, lane_by_itself):
+def test_packed_is_one_by_one(lanes, rule, seed, slot_by_itself):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention, "LANE_BY_ITSELF", lane_by_itself)
+        patch.setattr(packing, "SLOT_BY_ITSELF", slot_by_itself)
         fast, slow = both(dict(enumerate(lanes)), rule, seed)
     torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-4)
 
 
-def test_a_wide_lane_is_read_by_itself(monkeypatch):
-    """One lane of many queries among narrow ones: the control of two groups in `test_packed_is_one_by_one`."""
-    seen = []
-
-    def unscattered(of_groups, joined):
-        seen.append([(group.first, group.last, group.width) for group in joined.groups])
-        return torch.cat(of_groups)
-
-    monkeypatch.setattr(attention, "_scattered", unscattered)
-    fast, slow = both({0: (5, 4, 10), 1: (3, 1, 1), 2: (9, 1, 1), 3: (2, 1, 0)}, causal, 1)
-    assert seen[0] == [(0, 3, 2), (0, 0, 42)]
-    # In the order of their groups the tokens are other tokens.
-    assert (fast - slow).abs().max() > 1e-2
+def test_a_wide_slot_has_several_grid_rows(monkeypatch):
+    """One slot of many queries among narrow ones: the control of the grid in `test_packed_is_one_by_one`."""
+    lanes = {0: (5, 4, 20), 1: (3, 1, 1), 2: (9, 1, 1), 3: (2, 1, 0)}
+    fast, slow = both(lanes, causal, 1)
+    torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-4)
+    queries = np.repeat(list(lanes), [new * (1 + apart) for _, new, apart in lanes.values()])
+    layout = packing.Layout.of(queries)
+    assert np.bincount(layout.lanes).max() > 1 < len(set(layout.lanes))
+    monkeypatch.setattr(packing, "SLOT_BY_ITSELF", 1000)
+    assert sorted(packing.Layout.of(queries).lanes) == [0, 1, 2, 3]
+    # In the order of the grid the tokens are other tokens.
+    monkeypatch.setattr(attention, "_gathered", lambda grid, _: grid.transpose(1, 2).flatten(0, 1)[: len(slow)])
+    assert (both(lanes, causal, 1)[0] - slow).abs().max() > 1e-2
 
 
 @torch.no_grad()
@@ -101,15 +103,15 @@ def test_tokens_that_join_late_need_none_from_the_start(name, entry):
     past = KeyValues(CPU, len(ids), lanes=1)
     lane = past.open()
     with reading(model, [Site(entry - 1)]) as read:
-        whole = packed_pass(model, Packing([Token(id, p, lane) for p, id in enumerate(ids)], CPU), past)
+        whole = packed_pass(model, Packing.of([Token(id, p, lane) for p, id in enumerate(ids)], CPU), past)
     late = [Token(ids[p], p, lane, entry, apart=True) for p in (3, 7)]
     early = [Token(ids[5], 5, lane, apart=True)]
 
     def joined(tokens, places):
         seen = []
-        joining = {entry: (read[Site(entry - 1)][0], torch.tensor(places))}
+        joining = {entry: starting(read[Site(entry - 1)][0][places])}
         with editing(model, {Site(entry): lambda stream: seen.append(stream.shape[1]) or stream}):
-            hidden = packed_pass(model, Packing(tokens, CPU), past, joining)
+            hidden = packed_pass(model, Packing.of(tokens, CPU), past, joining)
         # Edits see these tokens and nothing else.
         assert seen == [len(tokens)]
         return hidden
@@ -130,7 +132,7 @@ def test_lanes_start_at_zero_and_grow(dtype):
     more = [past.open() for _ in range(30)]
     assert sorted(lanes + more) == list(range(33))
     past.write(0, new, new, torch.tensor([32]), torch.tensor([99]), 100)
-    keys, _ = past.read(0, 0, 32, 100)
+    keys, _ = past.read(0, slice(0, 33), 100)
     assert keys.dtype == dtype
     assert keys.sum() == 2 * KV_HEADS * WIDTH
     assert keys[2, :, 1].eq(1).all()

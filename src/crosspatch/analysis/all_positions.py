@@ -25,7 +25,7 @@ from crosspatch.patching.scores import Predictions, delta
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
-from crosspatch.patching.two_stream.passes import packed_pass
+from crosspatch.patching.two_stream.passes import packed_pass, starting
 
 # Patched positions in one pass at most, but at least those of one patch, which bounds memory.
 POSITIONS_AT_ONCE = 2048
@@ -94,12 +94,9 @@ class AllPositions:
             edits[site] = replacing(torch.cat(there), self._there[site], every.repeat(len(there)))
         hidden = packed_pass(
             self._target,
-            Packing(tokens, self._device),
+            Packing.of(tokens, self._device),
             past,
-            {
-                entry: (self._here[Site(entry - 1)], torch.tensor(places, device=self._device))
-                for entry, places in joins.items()
-            },
+            {entry: starting(self._here[Site(entry - 1)][places]) for entry, places in joins.items()},
             edits,
         )
         return [hidden[start : start + length] for start in starts.values()]

@@ -24,7 +24,7 @@ from crosspatch.patching.scores import Predictions, delta, predict
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
-from crosspatch.patching.two_stream.passes import packed_pass
+from crosspatch.patching.two_stream.passes import Join, packed_pass, starting
 
 # For each site, one row for each of U steps.
 Activations = Mapping[Site, Float[Tensor, "U W"]]
@@ -69,8 +69,7 @@ class TextReader:
         self._device = input_device(model)
         self._past = KeyValues(self._device, len(given.read), lanes=1)
         self._lane = self._past.open()
-        tokens = [Token(id, position, self._lane) for position, id in enumerate(given.read)]
-        hidden = packed_pass(model, Packing(tokens, self._device), self._past)
+        hidden = packed_pass(model, Packing.of_text(given.read, self._lane, self._device), self._past)
         self.hidden: Float[Tensor, "S D"] = hidden[given.first :]
 
     def unembed(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
@@ -95,14 +94,11 @@ class TextReader:
         steps = sorted({cell.step for cell in cells})
         entries = {cell.patch.entry for cell in cells} - {0}
         streams = self.activations(steps, [Site(entry - 1) for entry in entries]) if entries else {}
-        joins = {
-            entry: (
-                streams[Site(entry - 1)],
-                torch.tensor([steps.index(c.step) for c in ordered if c.patch.entry == entry], device=self._device),
-            )
-            for entry in entries
-        }
-        packing = Packing(tokens, self._device)
+        joins: dict[int, Join] = {}
+        for entry in entries:
+            rows = [steps.index(cell.step) for cell in ordered if cell.patch.entry == entry]
+            joins[entry] = starting(streams[Site(entry - 1)][rows])
+        packing = Packing.of(tokens, self._device)
         hidden = packed_pass(self.model, packing, self._past, joins, _moving(ordered, self._device))
         return hidden[torch.tensor(order, device=hidden.device).argsort()]
 
@@ -142,7 +138,7 @@ class TextReader:
     def _packing(self, steps: Sequence[int]) -> Packing:
         """Pack the positions of some steps apart: each attends to the text before it and to itself."""
         read, first = self.given.read, self.given.first
-        return Packing([Token(read[first + t], first + t, self._lane, apart=True) for t in steps], self._device)
+        return Packing.of([Token(read[first + t], first + t, self._lane, apart=True) for t in steps], self._device)
 
 
 class PairReader:

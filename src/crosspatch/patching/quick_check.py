@@ -104,7 +104,7 @@ def _packed(model: nn.Module, ids: list[int], plain: Tensor) -> str | None:
         past = KeyValues(device, len(ids), lanes=1)
         lane = past.open()
         hidden = [
-            packed_pass(model, Packing([Token(ids[p], p, lane) for p in range(first, last)], device), past)
+            packed_pass(model, Packing.of([Token(ids[p], p, lane) for p in range(first, last)], device), past)
             for first, last in pieces
         ]
         gap = _gap(unembed(model, torch.cat(hidden)), plain)

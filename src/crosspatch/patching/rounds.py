@@ -1,343 +1,354 @@
-"""One batched step: both models read the next tokens of some texts, and every patch of each text is scored.
+"""Passes over texts in batches: what both models read is kept, and patched rows are computed and scored from it.
 
-The source's forward pass gives the activations; the target's computes its unpatched positions and the patched ones.
+A model reads each position of a text once. Its top-1 token, its last hidden state and the activations that patches need
+are kept until the patched rows have passed the position, so that rows can be computed in a later pass.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import chain, islice
+from functools import cached_property, partial
+from itertools import islice
+from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
 
-from crosspatch.models.hooks import Edit, reading, replacing
+from crosspatch.models.hooks import Edit, replacing
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import UNEMBED_AT_ONCE, unembed
-from crosspatch.patching.patches import Patch
-from crosspatch.patching.scores import Contexts, Step, Steps
+from crosspatch.patching.drafts import Guide
+from crosspatch.patching.patches import ALL_STEPS, Patch
+from crosspatch.patching.scores import Contexts
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.patching.two_stream.key_values import KeyValues
-from crosspatch.patching.two_stream.packing import Packing, Token
-from crosspatch.patching.two_stream.passes import packed_pass
+from crosspatch.patching.two_stream.packing import Packing, Whole
+from crosspatch.patching.two_stream.passes import Join, packed_model
 
 # Maximum number of contexts scored at once; the logits of both models for them are held in memory.
 CONTEXTS_AT_ONCE = 32
+# Patched positions of one text in a pass at most, but at least those of one position, which bounds memory.
+CELLS_AT_ONCE = 4096
+# The two models of a run.
+TARGET, SOURCE = 0, 1
+# Stores the hidden states of the tokens that a model reads in a pass, under a site or (the last ones) None.
+Keep = Callable[[Site | None, Float[Tensor, "T D"]], None]
 
 
-@dataclass
-class Row:
-    """One patch of one text; a persistent patch has its own keys and values in the cache slot `lane`."""
+@dataclass(eq=False)
+class Text:
+    """A text with its prompt, and what the models have read of it.
 
-    patch: Patch
-    lane: int | None = None
-
-
-@dataclass
-class Stretch:
-    """A chunk of one text: the token `ids` at positions from `start` on, which predict the steps from `step` on.
-
-    If a cache slot (`target_lane`, `source_lane`) is None, that model does not read the text; `rows` need both models.
+    `start` is the first position with a prediction, the prompt's last token. By model (target, source): the cache slot,
+    the number of positions read, and the top-1 tokens after the positions from `start` on. `places` are where the
+    results at these positions are kept; -1 if they are not.
     """
 
+    prompt: int
     ids: list[int]
     start: int
-    step: int
-    target_lane: int | None
-    source_lane: int | None
-    rows: list[Row] = field(default_factory=list)
+    slots: list[int]
+    read: list[int] = field(default_factory=lambda: [0, 0])
+    top: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
+    places: list[int] = field(default_factory=list)
+    # From where its next tokens are drafted, and the texts that left it, by length and next token.
+    guide: Guide | None = None
+    children: dict[tuple[int, int], Text] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Read:
-    """The results of one chunk: each model's top-1 token after each position, and each row's scores by position.
+class Cells:
+    """C patched positions, sorted by text and position: the index of the text, the position, and the row of each."""
 
-    A model's list of tokens is empty if the model did not read the chunk.
-    """
-
-    target_tokens: list[int]
-    source_tokens: list[int]
-    rows: list[list[Step]]
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """Position `j` of row `row` of chunk `stretch`; `applied` is whether the schedule applies the patch there."""
-
-    stretch: int
-    row: int
-    j: int
-    applied: bool
-
-
-class Rounds:
-    """The batched steps of one pair, with both models' key-value caches.
-
-    `positions` is the expected length of the longest text with its prompt, `lanes` the expected number of texts.
-    """
-
-    def __init__(self, pair: ModelPair, run: PatchRun, positions: int, lanes: int) -> None:
-        self.pair, self.run = pair, run
-        self.target, self.source = pair.target_and_source(run.direction)
-        self.device, self.source_device = map(input_device, (self.target, self.source))
-        self.target_past = KeyValues(self.device, positions, lanes)
-        self.source_past = KeyValues(self.source_device, positions, lanes)
-
-    def prefill(self, texts: Sequence[tuple[list[int], int | None, int | None]]) -> None:
-        """Fill the caches with texts without scoring; each text is (ids, target cache slot, source cache slot)."""
-        for model, past, device, which in (
-            (self.target, self.target_past, self.device, 1),
-            (self.source, self.source_past, self.source_device, 2),
-        ):
-            tokens = [
-                Token(id, position, text[which])  # type: ignore[arg-type]
-                for text in texts
-                if text[which] is not None
-                for position, id in enumerate(text[0])
-            ]
-            if tokens:
-                packed_pass(model, Packing(tokens, device), past)
-
-    def read(self, stretches: Sequence[Stretch]) -> list[Read]:
-        """Run one step over all chunks, and add their keys and values to their cache slots."""
-        return _Round(self, stretches).scored()
-
-
-@dataclass(frozen=True)
-class _Round:
-    """The state of one batched step."""
-
-    rounds: Rounds
-    stretches: Sequence[Stretch]
-
-    def scored(self) -> list[Read]:
-        source_hidden, activations = self._read_source()
-        patched = [(s, j) for s, stretch in enumerate(self.stretches) if stretch.rows for j in range(len(stretch.ids))]
-        looks = any(row.patch.schedule.looks for stretch in self.stretches for row in stretch.rows)
-        if looks:
-            # Whether a patch is applied depends on both models' top-1 tokens, so the unpatched pass comes first.
-            entries = {row.patch.entry for stretch in self.stretches for row in stretch.rows} - {0}
-            with reading(self.rounds.target, [Site(entry - 1) for entry in entries]) as read:
-                target_hidden = self._read_target([], activations, None)[0]
-            resting = self._rest(patched, target_hidden, source_hidden)
-            cells = self._cells(resting)
-            streams = {entry: read[Site(entry - 1)][0] for entry in entries}
-            cell_hidden = self._read_target(cells, activations, streams)[1] if cells else target_hidden[:0]
-        else:
-            cells = self._cells({})
-            target_hidden, cell_hidden = self._read_target(cells, activations, None)
-            there = Counter((cell.stretch, cell.j) for cell in cells)
-            rests = [(s, j) for s, j in patched if there[s, j] < len(self.stretches[s].rows)]
-            resting = self._rest(rests, target_hidden, source_hidden)
-        steps = self._score(cells, target_hidden, source_hidden, cell_hidden)
-        predicted = self._predicted(target_hidden, source_hidden)
-        return [self._collected(s, predicted.get(s), steps, resting) for s in range(len(self.stretches))]
-
-    def _read_source(self) -> tuple[Float[Tensor, "S D"], Mapping[Site, Tensor]]:
-        """Return the source's last hidden states, and its activations [S, ·] at every patched site."""
-        tokens = self._tokens("source_lane")
-        sites = {site for stretch in self.stretches for row in stretch.rows for site in row.patch.sites}
-        if not tokens:
-            return torch.empty(0, 0, device=self.rounds.device), {}
-        with reading(self.rounds.source, sites) as activations:
-            packing = Packing(tokens, self.rounds.source_device)
-            hidden = packed_pass(self.rounds.source, packing, self.rounds.source_past)
-        return hidden, {site: activation[0] for site, activation in activations.items()}
-
-    def _read_target(
-        self, cells: list[_Cell], activations: Mapping[Site, Tensor], streams: Mapping[int, Tensor] | None
-    ) -> tuple[Float[Tensor, "S D"], Float[Tensor, "C D"]]:
-        """Return the target's last hidden states at the chunks' tokens and at the patched positions `cells`.
-
-        If `streams` (the target's hidden states before each start block) is given, only the cells are computed.
-        """
-        base = self._tokens("target_lane") if streams is None else []
-        patched = [self._token(cell) for cell in cells]
-        if not base and not patched:
-            return torch.empty(0, 0, device=self.rounds.device), torch.empty(0, 0, device=self.rounds.device)
-        joins: dict[int, tuple[Tensor | None, Tensor]] = {}
-        for entry in {token.entry for token in patched} - {0}:
-            places = [self._place("target_lane", c) for c, t in zip(cells, patched, strict=True) if t.entry == entry]
-            joins[entry] = (None if streams is None else streams[entry], self._indices(places))
-        hidden = packed_pass(
-            self.rounds.target,
-            Packing([*base, *patched], self.rounds.device),
-            self.rounds.target_past,
-            joins,
-            self._edits(cells, activations, len(base)),
-        )
-        return hidden[: len(base)], hidden[len(base) :]
-
-    def _edits(self, cells: list[_Cell], activations: Mapping[Site, Tensor], offset: int) -> dict[Site, Edit]:
-        """Return for each site the edit that writes the source's activations into the cells that patch this site."""
-        moved: dict[Site, tuple[list[int], list[int]]] = {}
-        for i, cell in enumerate(cells):
-            if cell.applied:
-                for site in self._row(cell).patch.sites:
-                    there, places = moved.setdefault(site, ([], []))
-                    there.append(offset + i)
-                    places.append(self._place("source_lane", cell))
-        return {
-            site: replacing(self._indices(there), activations[site], self._indices(places))
-            for site, (there, places) in moved.items()
-        }
-
-    def _cells(self, unpatched: Mapping[tuple[int, int], Step]) -> list[_Cell]:
-        """Return the patched positions, sorted by the block at which their computation starts.
-
-        `unpatched` has both models' top-1 tokens at the positions where a schedule depends on them.
-        """
-        persistent = self.rounds.run.persistence == "persistent"
-        cells = []
-        for s, stretch in enumerate(self.stretches):
-            for r, row in enumerate(stretch.rows):
-                for j in range(len(stretch.ids)):
-                    applied = self._applies(row.patch, stretch.step + j, unpatched.get((s, j)))
-                    # A transient patch that is not applied equals the target; a persistent one has its own cache slot.
-                    if applied or persistent:
-                        cells.append(_Cell(s, r, j, applied))
-        return sorted(cells, key=lambda cell: self._row(cell).patch.entry)
-
-    def _applies(self, patch: Patch, step: int, unpatched: Step | None) -> bool:
-        if unpatched is None:
-            return patch.schedule.may(step)
-        text_of = self.rounds.pair.prompts.token_text
-        return patch.schedule.applies(step, unpatched.y_target, unpatched.y_source, text_of)
-
-    def _rest(
-        self, positions: Sequence[tuple[int, int]], target: Tensor, source: Tensor
-    ) -> dict[tuple[int, int], Step]:
-        """Score the unpatched target at (chunk, position) pairs, for rows whose patch is not applied there."""
-        rested: dict[tuple[int, int], Step] = {}
-        for block in _blocks(positions):
-            logits = self._unembed(self.rounds.target, target[self._places_of("target_lane", block, target.device)])
-            scores = self._contexts(logits, source, block).score(logits, [1] * len(block), [False] * len(block))
-            steps = Steps(scores.cpu().numpy())
-            rested |= zip(block, steps, strict=True)
-        return rested
-
-    def _score(
-        self, cells: list[_Cell], target: Tensor, source: Tensor, patched: Tensor
-    ) -> dict[tuple[int, int, int], Step]:
-        """Score cells by (chunk, row, position), a few at a time, so that few logits are in memory."""
-        at: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for number, cell in enumerate(cells):
-            at[cell.stretch, cell.j].append(number)
-        steps: dict[tuple[int, int, int], Step] = {}
-        for block in _blocks(list(at)):
-            numbers = [number for position in block for number in at[position]]
-            contexts_of = [context for context, position in enumerate(block) for _ in at[position]]
-            unpatched = target[self._places_of("target_lane", block, target.device)]
-            chosen = patched[_indices(numbers, patched.device)]
-            first, *more = torch.cat([unpatched, chosen]).split(UNEMBED_AT_ONCE)
-            logits = self._unembed(self.rounds.target, first)
-            contexts = self._contexts(logits[: len(block)], source, block)
-            done = 0
-            for of_cells in chain([logits[len(block) :]], (self._unembed(self.rounds.target, part) for part in more)):
-                some = slice(done, done + len(of_cells))
-                counts = Counter(contexts_of[some])
-                scored = [cells[number] for number in numbers[some]]
-                per_context = [counts[context] for context in range(len(block))]
-                found = Steps(contexts.score(of_cells, per_context, [cell.applied for cell in scored]).cpu().numpy())
-                steps |= {(cell.stretch, cell.row, cell.j): step for cell, step in zip(scored, found, strict=True)}
-                done += len(of_cells)
-        return steps
-
-    def _contexts(self, of_target: Tensor, source: Tensor, positions: Sequence[tuple[int, int]]) -> Contexts:
-        """Compute both models' predictions at some positions, given the target's logits there."""
-        read = source[self._places_of("source_lane", positions, source.device)]
-        of_source = self._unembed(self.rounds.source, read).to(of_target.device)
-        return Contexts.of(of_target, of_source, self.rounds.run.direction)
-
-    def _collected(
-        self,
-        s: int,
-        predicted: tuple[list[int], list[int]] | None,
-        steps: Mapping[tuple[int, int, int], Step],
-        resting: Mapping[tuple[int, int], Step],
-    ) -> Read:
-        if predicted is not None:
-            return Read(*predicted, [])
-        stretch = self.stretches[s]
-        places = range(len(stretch.ids))
-        rows = [[steps.get((s, r, j)) or resting[s, j] for j in places] for r in range(len(stretch.rows))]
-        return Read([step.y_target for step in rows[0]], [step.y_source for step in rows[0]], rows)
-
-    def _predicted(self, target: Tensor, source: Tensor) -> dict[int, tuple[list[int], list[int]]]:
-        """Return the target's and the source's top-1 tokens for each chunk without patches."""
-        chosen: dict[str, dict[int, list[int]]] = {}
-        for which, model, hidden in (
-            ("target_lane", self.rounds.target, target),
-            ("source_lane", self.rounds.source, source),
-        ):
-            asked = [s for s in self._starts[which] if not self.stretches[s].rows]
-            positions = [(s, j) for s in asked for j in range(len(self.stretches[s].ids))]
-            places = self._places_of(which, positions, hidden.device)
-            parts = places.split(UNEMBED_AT_ONCE) if len(places) else []
-            tokens = iter([token for p in parts for token in self._unembed(model, hidden[p]).argmax(-1).tolist()])
-            chosen[which] = {s: list(islice(tokens, len(self.stretches[s].ids))) for s in asked}
-        return {
-            s: (chosen["target_lane"].get(s, []), chosen["source_lane"].get(s, []))
-            for s, stretch in enumerate(self.stretches)
-            if not stretch.rows
-        }
-
-    def _unembed(self, model: nn.Module, hidden: Tensor) -> Tensor:
-        return unembed(model, hidden, float32=self.rounds.run.float32_unembedding)
-
-    def _tokens(self, which: str) -> list[Token]:
-        """Return the unpatched tokens of all chunks that this model reads, chunk by chunk."""
-        return [
-            Token(id, stretch.start + j, getattr(stretch, which))
-            for stretch in self.stretches
-            if getattr(stretch, which) is not None
-            for j, id in enumerate(stretch.ids)
-        ]
-
-    def _token(self, cell: _Cell) -> Token:
-        stretch, row = self.stretches[cell.stretch], self._row(cell)
-        position = stretch.start + cell.j
-        if row.lane is not None:
-            return Token(stretch.ids[cell.j], position, row.lane, row.patch.entry)
-        assert stretch.target_lane is not None
-        return Token(stretch.ids[cell.j], position, stretch.target_lane, row.patch.entry, apart=True)
-
-    def _row(self, cell: _Cell) -> Row:
-        return self.stretches[cell.stretch].rows[cell.row]
-
-    def _place(self, which: str, cell: _Cell) -> int:
-        return self._starts[which][cell.stretch] + cell.j
-
-    def _places_of(self, which: str, positions: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
-        """Return the indices of (chunk, position) pairs among the tokens of `_tokens`."""
-        return _indices([self._starts[which][s] + j for s, j in positions], device)
+    texts: Sequence[Text]
+    text: Whole
+    position: Whole
+    row: Whole
 
     @cached_property
-    def _starts(self) -> dict[str, dict[int, int]]:
-        """The index of each chunk's first token among the tokens of `_tokens`, for target and source."""
-        starts: dict[str, dict[int, int]] = {}
-        for which in ("target_lane", "source_lane"):
-            count, starts[which] = 0, {}
-            for s, stretch in enumerate(self.stretches):
-                if getattr(stretch, which) is not None:
-                    starts[which][s] = count
-                    count += len(stretch.ids)
-        return starts
+    def places(self) -> Whole:
+        """Where the results at the cells' positions are kept."""
+        return self._at([(text.places, text.start) for text in self.texts])
 
-    def _indices(self, values: Sequence[int]) -> Tensor:
-        return _indices(values, self.rounds.device)
+    @cached_property
+    def firsts(self) -> Whole:
+        """The first cell of each context, and the number of cells."""
+        new = (np.diff(self.text, prepend=-1) != 0) | (np.diff(self.position, prepend=-1) != 0)
+        return np.append(np.flatnonzero(new), len(self.text))
+
+    @cached_property
+    def ids(self) -> Whole:
+        """The token at each cell's position."""
+        return self._at([(text.ids, 0) for text in self.texts])
+
+    def _at(self, lists: Sequence[tuple[list[int], int]]) -> Whole:
+        """Return each cell's number from its text's list, which begins at a position."""
+        firsts = np.cumsum([0, *(len(values) for values, _ in lists)])[:-1] - np.array(
+            [start for _, start in lists], int
+        )
+        return np.array([value for values, _ in lists for value in values], np.int64)[firsts[self.text] + self.position]
 
 
-def _indices(values: Sequence[int], device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=torch.long, device=device)
+_NONE = np.array([], np.int64)
+_NO_CELLS = Cells((), _NONE, _NONE, _NONE)
 
 
-def _blocks(positions: Sequence[tuple[int, int]]) -> Iterator[Sequence[tuple[int, int]]]:
-    for start in range(0, len(positions), CONTEXTS_AT_ONCE):
-        yield positions[start : start + CONTEXTS_AT_ONCE]
+class Rounds(ExitStack):
+    """The passes of one run, with both models' key-value caches; the models have hooks until it is closed.
+
+    `patches` are the patches of all rows. `positions` is the expected length of the longest text with its prompt,
+    `slots` the expected number of texts. A persistent row has its own keys and values in the cache slot `row_slots`.
+    """
+
+    def __init__(self, pair: ModelPair, run: PatchRun, patches: Sequence[Patch], positions: int, slots: int) -> None:
+        super().__init__()
+        self.pair, self.run, self.patches = pair, run, patches
+        self.models = pair.target_and_source(run.direction)
+        self.device = input_device(self.models[TARGET])
+        self.pasts = [KeyValues(input_device(model), positions, slots) for model in self.models]
+        self.row_slots = np.full(len(patches), -1)
+        self._kept = _Kept()
+        # The places and logits of the last positions that each model has read.
+        self._last = [(_NONE, torch.empty(0))] * 2
+        self.looks = any(patch.schedule.looks for patch in patches)
+        self._always = all(patch.schedule == ALL_STEPS for patch in patches)
+        # A row starts either from the source's residual stream, patched in below its first block, or the target's.
+        self._entries = np.array([patch.entry for patch in patches], np.int64)
+        below = [Site(patch.entry - 1) if patch.entry else None for patch in patches]
+        self._direct = np.array([self._always and b in p.sites for p, b in zip(patches, below, strict=True)], bool)
+        self._streams = {b for b, direct in zip(below, self._direct, strict=True) if b and not direct}
+        self._rows_at: dict[Site, NDArray[np.bool_]] = {}
+        for row, patch in enumerate(patches):
+            for site in set(patch.sites) - ({below[row]} if self._direct[row] else set()):
+                self._rows_at.setdefault(site, np.zeros(len(patches), bool))[row] = True
+        self._sites = {site for patch in patches for site in patch.sites}
+        self._packed = [
+            self.enter_context(packed_model(model, past, sites))
+            for model, past, sites in zip(self.models, self.pasts, (self._rows_at, self._sites), strict=True)
+        ]
+
+    def open(self, prompt: int, ids: Sequence[int]) -> Text:
+        """Open a text that begins with a prompt, in new cache slots."""
+        return Text(prompt, list(ids), len(ids) - 1, [past.open() for past in self.pasts])
+
+    def fork(self, text: Text, length: int) -> Text:
+        """Copy the first `length` tokens of a text, and their keys and values, into a new text."""
+        read = [min(read, length) for read in text.read]
+        slots = [past.fork(slot, n) for past, slot, n in zip(self.pasts, text.slots, read, strict=True)]
+        top = [of[: max(0, n - text.start)] for of, n in zip(text.top, read, strict=True)]
+        # What is kept of these positions stays with the first text: the rows of the new one have passed them.
+        places = [-1] * max(0, max(read) - text.start)
+        return Text(text.prompt, text.ids[:length], text.start, slots, read, (top[0], top[1]), places)
+
+    def cut(self, text: Text, length: int) -> None:
+        """Keep only the first `length` tokens of a text."""
+        self.release(text, length, len(text.ids))
+        del text.ids[length:]
+        text.read = [min(read, length) for read in text.read]
+        for kept in (*text.top, text.places):
+            del kept[max(0, length - text.start) :]
+        text.children = {key: child for key, child in text.children.items() if key[0] <= length}
+
+    def close_text(self, text: Text) -> None:
+        """Free a text's cache slots and what is kept of it."""
+        self.release(text, 0, len(text.ids))
+        for past, slot in zip(self.pasts, text.slots, strict=True):
+            past.close(slot)
+
+    def release(self, text: Text, first: int, last: int) -> None:
+        """Free what is kept of some positions of a text."""
+        part = slice(max(0, first - text.start), max(0, last - text.start))
+        self._kept.release(place for place in text.places[part] if place >= 0)
+        text.places[part] = [-1] * len(text.places[part])
+
+    def read(self, model: int, wanted: Sequence[tuple[Text, int]], cells: Cells | None = None) -> Tensor:
+        """Let a model read each text up to a length; the target also computes cells. Returns their scores [C, 10].
+
+        The source must have read the cells' positions before, the target at the latest in this pass. With a schedule
+        that depends on the models' predictions, the target too must have read them before.
+        """
+        new = [(text, text.read[model], upto) for text, upto in wanted if upto > text.read[model]]
+        ids = np.array([token for text, first, upto in new for token in text.ids[first:upto]], np.int64)
+        positions = np.concatenate([_NONE, *(np.arange(first, upto) for _, first, upto in new)])
+        slots = np.repeat(
+            *np.array([(text.slots[model], upto - first) for text, first, upto in new], np.int64).reshape(-1, 2).T
+        )
+        places = np.array([place for one in new for place in self._places(*one)], np.int64)
+        # Nothing is kept of a prompt except for its last token.
+        kept = np.flatnonzero(places >= 0)
+        index: Any = slice(0, len(ids)) if len(kept) == len(ids) else torch.from_numpy(kept)
+        at = torch.from_numpy(places[kept])
+
+        def keep(name: Site | None, hidden: Float[Tensor, "T D"]) -> None:
+            if len(kept):
+                self._kept.write((model, name), at, hidden[index])
+
+        cells = _NO_CELLS if cells is None else cells
+        applied, order = self._computed(cells)
+        row, position, text = cells.row[order], cells.position[order], cells.text[order]
+        none = np.zeros_like(ids)
+        slot = np.array([text.slots[TARGET] for text in cells.texts], np.int64)[text]
+        own = self.row_slots[row]
+        more = (cells.ids[order], position, np.where(own < 0, slot, own), self._entries[row], own < 0)
+        base = (ids, positions, slots, none, none.astype(bool))
+        arrays: Any = [np.concatenate(both) for both in zip(base, more, strict=True)]
+        packing = Packing(*arrays, self.pasts[model].device)  # type: ignore[call-arg]
+        hidden = torch.empty(0, 0)
+        if len(packing):
+            if model == SOURCE:
+                edits: dict[Site, Edit] = {site: partial(_observed, partial(keep, site)) for site in self._sites}
+                hidden = self._packed[SOURCE].run(packing, edits=edits)
+            else:
+                joins = self._joins(row, torch.from_numpy(cells.places[order]), keep)
+                edits = self._edits(row, cells.places[order], applied[order], len(ids))
+                hidden = self._packed[TARGET].run(packing, joins, edits)
+            keep(None, hidden)
+            self._predict(model, new, places[kept], hidden[index])
+        return self._scores(cells, applied, order, hidden[len(ids) :])
+
+    def _places(self, text: Text, first: int, upto: int) -> list[int]:
+        """Return the places for what is kept of some positions, new ones if needed; -1 before the first prediction."""
+        text.places += self._kept.take(upto - text.start - len(text.places))
+        at = first - text.start
+        return [-1] * -at + text.places[max(0, at) : upto - text.start]
+
+    def _computed(self, cells: Cells) -> tuple[NDArray[np.bool_], Whole]:
+        """Return in which cells the patch is applied, and the cells to compute, in the order in which they start."""
+        applied = np.ones(len(cells.row), bool)
+        if not self._always:
+            text_of = self.pair.prompts.token_text
+            for i, (t, position, row) in enumerate(zip(cells.text, cells.position, cells.row, strict=True)):
+                text, schedule = cells.texts[t], self.patches[row].schedule
+                step = position - text.start
+                applied[i] = (
+                    schedule.applies(step, *(of[step] for of in text.top), text_of)
+                    if schedule.looks
+                    else schedule.may(step)
+                )
+        # A transient patch that is not applied equals the target; a persistent one has its own keys and values.
+        some = np.flatnonzero(applied | (self.run.persistence == "persistent"))
+        keys = 2 * self._entries[cells.row[some]] + ~self._direct[cells.row[some]]
+        return applied, some[keys.argsort(kind="stable")]
+
+    def _joins(self, row: Whole, places: Tensor, keep: Keep) -> dict[int, Join]:
+        """Return what starts at each block: rows from what is kept of the source, then of the target."""
+        keys = 2 * self._entries[row] + ~self._direct[row]
+        joins: dict[int, Join] = {}
+        for entry in {*self._entries[row].tolist(), *(site.layer + 1 for site in self._streams)} - {0}:
+            ends = np.searchsorted(keys, [2 * entry, 2 * entry + 1, 2 * entry + 2])
+            parts = [(m, places[a:b]) for m, a, b in zip((SOURCE, TARGET), ends, ends[1:], strict=False) if b > a]
+            joins[entry] = partial(self._join, Site(entry - 1), parts, keep)
+        return joins
+
+    def _join(self, site: Site, parts: list[tuple[int, Tensor]], keep: Keep, hidden: Tensor) -> Tensor | None:
+        if site in self._streams:
+            keep(site, hidden)
+        rows = [self._kept.read((model, site), places).to(hidden.device) for model, places in parts]
+        return torch.cat(rows) if rows else None
+
+    def _edits(self, row: Whole, places: Whole, applied: NDArray[np.bool_], offset: int) -> dict[Site, Edit]:
+        """Return for each site the edit that writes the source's activations into the rows that patch it."""
+        edits = {}
+        for site, patched in self._rows_at.items():
+            some = np.flatnonzero(patched[row] & applied)
+            if len(some):
+                there, here = torch.from_numpy(some + offset), torch.from_numpy(places[some])
+                edits[site] = replacing(there, self._kept[SOURCE, site], here)
+        return edits
+
+    def _predict(self, model: int, new: Sequence[tuple[Text, int, int]], places: Whole, hidden: Tensor) -> None:
+        """Note a model's top-1 tokens after the positions that it has read."""
+        parts = [self._unembed(model, part) for part in hidden.split(UNEMBED_AT_ONCE)] if len(hidden) else []
+        tokens = iter(torch.cat([part.argmax(-1) for part in parts]).tolist() if parts else [])
+        for text, first, upto in new:
+            text.top[model].extend(islice(tokens, max(0, upto - max(first, text.start))))
+            text.read[model] = upto
+        self._last[model] = (places, parts[0]) if len(parts) == 1 else (_NONE, torch.empty(0))
+
+    def _scores(
+        self, cells: Cells, applied: NDArray[np.bool_], order: Whole, hidden: Float[Tensor, "P D"]
+    ) -> Float[Tensor, "C 10"]:
+        """Score cells context by context, a few at a time, so that few logits are in memory."""
+        if not len(cells.row):
+            return torch.empty(0, 10)
+        if len(order) == len(cells.row):
+            hidden = hidden[torch.from_numpy(order.argsort())]
+        else:
+            of_target = self._kept.read((TARGET, None), torch.from_numpy(cells.places))
+            at = torch.from_numpy(order).to(of_target.device)
+            hidden = of_target.index_copy(0, at, hidden.to(of_target)) if len(order) else of_target
+        scores, firsts = [], cells.firsts
+        for block in range(0, len(firsts) - 1, CONTEXTS_AT_ONCE):
+            bounds = firsts[block : block + CONTEXTS_AT_ONCE + 1]
+            places = cells.places[bounds[:-1]]
+            of_target, of_source = (self._logits(model, places) for model in (TARGET, SOURCE))
+            contexts = Contexts.of(of_target, of_source.to(of_target.device), self.run.direction)
+            for first in range(bounds[0], bounds[-1], UNEMBED_AT_ONCE):
+                last = min(first + UNEMBED_AT_ONCE, bounds[-1])
+                counts = np.diff(bounds.clip(first, last)).tolist()
+                scores.append(
+                    contexts.score(self._unembed(TARGET, hidden[first:last]), counts, applied[first:last].tolist())
+                )
+        return torch.cat(scores)
+
+    def _logits(self, model: int, places: Whole) -> Float[Tensor, "B V"]:
+        """Return a model's logits at some places, from its last pass if that has them all."""
+        last, logits = self._last[model]
+        sorter = last.argsort()
+        found = np.searchsorted(last, places, sorter=sorter).clip(max=len(last) - 1)
+        if len(last) and (last[sorter[found]] == places).all():
+            return logits[torch.from_numpy(sorter[found])]
+        return self._unembed(model, self._kept.read((model, None), torch.from_numpy(places)))
+
+    def _unembed(self, model: int, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+        return unembed(self.models[model], hidden, float32=self.run.float32_unembedding)
+
+
+def _observed(keep: Callable[[Tensor], None], activation: Float[Tensor, "1 T D"]) -> None:
+    """An edit that changes nothing."""
+    keep(activation[0])
+
+
+class _Kept:
+    """Rows of tensors by name, in places that are used again."""
+
+    def __init__(self) -> None:
+        self._tensors: dict[Any, Tensor] = {}
+        self._free: list[int] = []
+        self._size = 0
+
+    def take(self, count: int) -> list[int]:
+        """Reserve some places."""
+        if count > len(self._free):
+            size = max(2 * self._size, self._size + count, UNEMBED_AT_ONCE)
+            for name, old in self._tensors.items():
+                self._tensors[name] = old.new_empty(size, old.shape[1])
+                self._tensors[name][: self._size] = old
+            self._free = [*range(size - 1, self._size - 1, -1), *self._free]
+            self._size = size
+        return [self._free.pop() for _ in range(count)]
+
+    def release(self, places: Iterable[int]) -> None:
+        """Make places free again."""
+        self._free += places
+
+    def write(self, name: Any, places: Int[Tensor, " N"], values: Float[Tensor, "N W"]) -> None:
+        """Store a row at each place."""
+        if name not in self._tensors:
+            self._tensors[name] = values.new_empty(self._size, values.shape[1])
+        self._tensors[name].index_copy_(0, places.to(values.device), values)
+
+    def read(self, name: Any, places: Int[Tensor, " N"]) -> Float[Tensor, "N W"]:
+        """Return the rows at some places."""
+        tensor = self._tensors[name]
+        return tensor.index_select(0, places.to(tensor.device))
+
+    def __getitem__(self, name: Any) -> Tensor:
+        return self._tensors[name]

@@ -129,8 +129,9 @@ class ScoreLog:
 
     def add(self, rows: Iterable[int] | NDArray[np.int64], scores: Float[Tensor, "C 10"]) -> None:
         """Add the scores of C steps, and the row of each; -1 leaves out a step."""
-        self._rows.append(np.fromiter(rows, np.int64))
-        self._scores.append(scores)
+        if len(scores):
+            self._rows.append(np.fromiter(rows, np.int64))
+            self._scores.append(scores)
 
     def split(self, rows: int) -> list[Steps]:
         """Return the steps of each of so many rows."""

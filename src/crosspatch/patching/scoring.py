@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import polars as pl
 import torch
 
@@ -15,12 +16,10 @@ from crosspatch.config import Directions
 from crosspatch.errors import UsageError
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching.patches import Patch
-from crosspatch.patching.rounds import Rounds, Row, Stretch
+from crosspatch.patching.rounds import CELLS_AT_ONCE, SOURCE, TARGET, Cells, Rounds
+from crosspatch.patching.scores import ScoreLog
 from crosspatch.patching.sweep import choose_patches, patch_runs
 from crosspatch.patching.trajectory import PatchRun, Trajectory
-
-# Patched positions in one pass at most, but at least those of one step, which bounds memory.
-CELLS_AT_ONCE = 4096
 
 
 @torch.inference_mode()
@@ -37,18 +36,24 @@ def score_tokens(
         raise UsageError("got persistent patches, expected transient ones to score a given text")
     if not text:
         raise UsageError("got an empty text to score, expected at least one token")
-    rounds = Rounds(pair, run, len(prompt) + len(text), lanes=1)
-    lanes = rounds.target_past.open(), rounds.source_past.open()
-    rounds.prefill([([*prompt[:-1]], *lanes)])
-    read = [prompt[-1], *text[:-1]]
-    rows = [Row(patch) for patch in patches]
-    trajectories = [Trajectory(patch, len(prompt)) for patch in patches]
-    size = max(1, CELLS_AT_ONCE // max(1, len(rows)))
-    for start in range(0, len(read), size):
-        stretch = Stretch(read[start : start + size], len(prompt) - 1 + start, start, *lanes, rows)
-        for trajectory, steps in zip(trajectories, rounds.read([stretch])[0].rows, strict=True):
-            trajectory.steps += steps
-    return trajectories
+    ids, log, rows = [*prompt, *text[:-1]], ScoreLog(), np.arange(len(patches))
+    size = max(1, CELLS_AT_ONCE // max(1, len(patches)))
+    with Rounds(pair, run, patches, len(ids), slots=1) as rounds:
+        given = rounds.open(0, ids)
+        given.start = len(prompt) - 1
+        for first in range(given.start, len(ids), size):
+            last = min(first + size, len(ids))
+            positions = np.arange(first, last)
+            every_row = np.tile(rows, len(positions))
+            cells = Cells([given], np.zeros_like(every_row), np.repeat(positions, len(rows)), every_row)
+            for model in (SOURCE, TARGET):
+                if model == SOURCE or rounds.looks:
+                    rounds.read(model, [(given, last)])
+            log.add(cells.row, rounds.read(TARGET, [(given, last)], cells))
+            rounds.release(given, first, last)
+    return [
+        Trajectory(patch, len(prompt), steps) for patch, steps in zip(patches, log.split(len(patches)), strict=True)
+    ]
 
 
 def score(

@@ -23,6 +23,7 @@ class KeyValues:
     """
 
     def __init__(self, device: torch.device, positions: int, lanes: int) -> None:
+        self.device = device
         self._keys: dict[int, Tensor] = {}
         self._values: dict[int, Tensor] = {}
         # A CPU allocates memory only when it is written, so all slots can be created at once.
@@ -69,10 +70,10 @@ class KeyValues:
             kept[layer][lanes, :, positions] = new.transpose(0, 1)
 
     def read(
-        self, layer: int, first: int, last: int, longest: int
+        self, layer: int, slots: slice | Int[Tensor, " G"], longest: int
     ) -> tuple[Float[Tensor, "G KV N K"], Float[Tensor, "G KV N W"]]:
-        """Return views of the keys and values in slots `first` to `last`, at positions below `longest`."""
-        return tuple(kept[layer][first : last + 1, :, :longest] for kept in (self._keys, self._values))  # type: ignore[return-value]
+        """Return the keys and values in some slots, at positions below `longest`; a slice of slots is not copied."""
+        return self._keys[layer][slots, :, :longest], self._values[layer][slots, :, :longest]
 
     def _grow(self, lanes: int, positions: int) -> None:
         for kept in (self._keys, self._values):

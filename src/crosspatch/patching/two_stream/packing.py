@@ -1,16 +1,20 @@
-"""The tokens of a packed pass, with the cache slot and the start block of each."""
+"""The tokens of a packed pass, with the cache slot and the start block of each, and their layout for attention."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
+from numpy.typing import NDArray
 from torch import Tensor
+
+Whole = NDArray[np.int64]
+# The estimated cost of reading a cache slot once more, as a number of queries.
+SLOT_BY_ITSELF = 20
 
 
 @dataclass(frozen=True)
@@ -31,71 +35,98 @@ class Token:
 
 @dataclass(frozen=True)
 class Packing:
-    """T tokens in one sequence, sorted by their start block."""
+    """T tokens in one sequence, sorted by their start block, as arrays of the fields of `Token`."""
 
-    tokens: Sequence[Token]
+    ids: Whole
+    positions: Whole
+    lanes: Whole
+    entries: Whole
+    apart: NDArray[np.bool_]
     device: torch.device
 
     def __post_init__(self) -> None:
-        if self._entries != sorted(self._entries):
-            raise ValueError(f"tokens must be sorted by their start block, got {self._entries}")
+        if (np.diff(self.entries) < 0).any():
+            raise ValueError(f"tokens must be sorted by their start block, got {self.entries.tolist()}")
 
-    @cached_property
-    def ids(self) -> Int[Tensor, " T"]:
-        """The token ids."""
-        return self._tensor([token.id for token in self.tokens])
+    @classmethod
+    def of(cls, tokens: Sequence[Token], device: torch.device) -> Packing:
+        """Pack tokens one by one."""
+        rows = [(t.id, t.position, t.lane, t.entry, t.apart) for t in tokens]
+        ids, positions, lanes, entries, apart = np.array(rows, np.int64).T
+        return cls(ids, positions, lanes, entries, apart.astype(bool), device)
 
-    @cached_property
-    def positions(self) -> Int[Tensor, " T"]:
-        """The tokens' positions in their texts."""
-        return self._tensor([token.position for token in self.tokens])
+    @classmethod
+    def of_text(cls, ids: Sequence[int], lane: int, device: torch.device) -> Packing:
+        """Pack a text from its first token on, to be cached in a slot."""
+        count = len(ids)
+        none = np.zeros(count, np.int64)
+        return cls(np.array(ids), np.arange(count), none + lane, none, none.astype(bool), device)
 
-    @cached_property
-    def apart(self) -> Bool[Tensor, " T"]:
-        """A mask of the tokens apart, whose keys and values are not cached."""
-        return torch.tensor([token.apart for token in self.tokens], device=self.device)
-
-    @cached_property
-    def lanes(self) -> Int[Tensor, " T"]:
-        """The tokens' cache slots."""
-        return self._tensor([token.lane for token in self.tokens])
-
-    def on(self, device: torch.device) -> Packing:
-        """Return the same tokens with tensors on another device: a model's blocks may be on several devices."""
-        return self if device == self.device else Packing(self.tokens, device)
-
-    @cached_property
-    def span(self) -> tuple[int, int]:
-        """The first and the last cache slot in use."""
-        lanes = [token.lane for token in self.tokens]
-        return min(lanes), max(lanes)
+    def __len__(self) -> int:
+        return len(self.ids)
 
     @cached_property
     def longest(self) -> int:
         """One more than the highest position."""
-        return max(token.position for token in self.tokens) + 1
-
-    @cached_property
-    def slots(self) -> Int[Tensor, " T"]:
-        """Each token's index among the queries of its cache slot: the number of earlier tokens with the same slot."""
-        seen: Counter[int] = Counter()
-        slots = []
-        for token in self.tokens:
-            slots.append(seen[token.lane])
-            seen[token.lane] += 1
-        return self._tensor(slots)
-
-    @cached_property
-    def _entries(self) -> list[int]:
-        return [token.entry for token in self.tokens]
+        return int(self.positions.max()) + 1
 
     def joined(self, layer: int) -> int:
         """Return the number of tokens that block `layer` computes; if `layer` is the number of blocks, all tokens."""
-        return bisect_right(self._entries, layer)
+        return int(np.searchsorted(self.entries, layer, side="right"))
 
-    def per_lane(self, joined: int) -> dict[int, int]:
-        """Count the first `joined` tokens by cache slot."""
-        return Counter(token.lane for token in self.tokens[:joined])
+    def tensor(self, values: NDArray[np.generic]) -> Tensor:
+        """Return an array as a tensor on the device of the pass."""
+        return torch.from_numpy(values).to(self.device)
 
-    def _tensor(self, values: list[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.long, device=self.device)
+    @cached_property
+    def layout(self) -> Layout:
+        """The arrangement of the tokens in a grid of queries."""
+        return Layout.of(self.lanes)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Queries in a grid [G, Q]: each grid row reads one cache slot; a slot with many queries has several grid rows.
+
+    Rows and columns are in the order of the tokens, so that the first tokens fill the first rows and columns.
+    """
+
+    row: Whole
+    column: Whole
+    lanes: Whole
+    # By number of tokens: how many grid rows and columns they use.
+    rows: Whole
+    columns: Whole
+    # The token at each place of the grid; a place without a token has any later one.
+    table: Int[Tensor, "G Q"]
+    # How many of the first grid rows read consecutive cache slots, which needs no copy.
+    consecutive: int
+
+    @classmethod
+    def of(cls, lanes: Whole) -> Layout:
+        """Arrange tokens by the cache slots that they read."""
+        _, index, counts = np.unique(lanes, return_inverse=True, return_counts=True)
+        # The number of earlier tokens with the same slot.
+        order = index.argsort(kind="stable")
+        rank = np.empty(len(lanes), np.int64)
+        rank[order] = np.arange(len(lanes)) - np.repeat(np.cumsum(counts) - counts, counts)
+        widths = np.unique(counts)
+        work = [(-(-counts // width)).sum() * (width + SLOT_BY_ITSELF) for width in widths]
+        width = int(widths[int(np.argmin(work))]) if len(counts) > 1 else len(lanes)
+        column, part = rank % width, index * len(lanes) + rank // width
+        _, first, row = np.unique(part, return_index=True, return_inverse=True)
+        place = first.argsort().argsort()
+        row, first = place[row], np.sort(first)
+        table = np.full((len(first), width), len(lanes) - 1)
+        table[row, column] = np.arange(len(lanes))
+        read = lanes[first]
+        steps = np.flatnonzero(np.diff(read) != 1)
+        return cls(
+            row,
+            column,
+            read,
+            np.maximum.accumulate(row) + 1,
+            np.maximum.accumulate(column) + 1,
+            torch.from_numpy(table),
+            int(steps[0]) + 1 if len(steps) else len(read),
+        )

@@ -1,105 +1,140 @@
-"""One packed forward pass of an unmodified model."""
+"""Packed forward passes of an unmodified model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from crosspatch.models.blocks import cache_argument, decoder, find_blocks, hidden_of, text_config, with_hidden
-from crosspatch.models.components import check_sites
+from crosspatch.models.fast_linear import fast_linear
 from crosspatch.models.hooks import Edit, editing
 from crosspatch.models.site import Site
-from crosspatch.patching.two_stream.attention import PassAttention, attending
+from crosspatch.patching.two_stream.attention import CURRENT, PassAttention, attending
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing
 
-# For each start block: the hidden states from which the new tokens' are copied (None: this pass's hidden states), and
-# the indices to copy.
-Joins = Mapping[int, tuple[Float[Tensor, "N D"] | None, Int[Tensor, " J"]]]
+# Returns the hidden states of the tokens that start at a block, given those of the tokens before it.
+Join = Callable[[Float[Tensor, "T D"]], Float[Tensor, "J D"] | None]
+
+
+def starting(states: Float[Tensor, "J D"]) -> Join:
+    """Return a join of tokens whose residual streams are known before the pass."""
+    return lambda hidden: states
+
+
+class PackedModel:
+    """A model whose hooks are set up for packed passes; `packed_model` makes one."""
+
+    def __init__(self, model: nn.Module, past: KeyValues) -> None:
+        self.model, self.past = model, past
+        self._decoder, self._blocks = decoder(model), find_blocks(model)
+        self._options = {"use_cache": True, cache_argument(self._decoder): _no_past()}
+        # Of the current pass: the number of tokens that each block computes, and what happens at blocks and sites.
+        self._whole = 0
+        self._counts: list[int] = []
+        self._joins: Mapping[int, Join] = {}
+        self._edits: Mapping[Site, Edit] = {}
+
+    def run(
+        self, packing: Packing, joins: Mapping[int, Join] | None = None, edits: Mapping[Site, Edit] | None = None
+    ) -> Float[Tensor, "T D"]:
+        """Run a pass, and return the last hidden states (after the final norm) of all its tokens.
+
+        `joins` returns for each start block l > 0 the tokens' residual streams before block l; it is called after block
+        l - 1 in any case. Edits get the tokens computed so far, in packed order: [1, T, D]. The pass may have no token
+        with start block 0.
+        """
+        self._whole, self._joins, self._edits = len(packing), joins or {}, edits or {}
+        self._counts = [packing.joined(layer) for layer in range(len(self._blocks))]
+        current = CURRENT.set(PassAttention(packing, self.past))
+        try:
+            ids, positions = packing.tensor(packing.ids), packing.tensor(packing.positions)
+            output = self._decoder(input_ids=ids[None], position_ids=positions[None], **self._options)
+        finally:
+            CURRENT.reset(current)
+            self._counts, self._joins, self._edits = [], {}, {}
+        hidden: Tensor = output[0][0]
+        return hidden
+
+    def edit(self, site: Site) -> Edit:
+        """Return the hook of a site: the edit of the current pass, if there is one."""
+
+        def edit(activation: Tensor) -> Tensor | None:
+            current = self._edits.get(site)
+            return None if current is None else current(activation)
+
+        return edit
+
+    def narrow(self, layer: int) -> Callable[..., Any]:
+        """Return the hook before a block: it computes only the tokens whose start block has been reached."""
+
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if not self._counts:
+                # Another packed model's pass: the source and the target may be one model.
+                return None
+            whole = self._whole
+            # A block cannot compute 0 tokens: before the first start block, it computes the first token's embedding.
+            count = max(1, self._counts[layer])
+            if count == whole:
+                return None
+            # The residual stream has all tokens only before the first block; later blocks add tokens to it.
+            if "hidden_states" in kwargs:
+                stream = kwargs["hidden_states"][:, :count]
+                others = {name: value for name, value in kwargs.items() if name != "hidden_states"}
+                return _narrow(args, whole, count), {"hidden_states": stream, **_narrow(others, whole, count)}
+            return (args[0][:, :count], *_narrow(args[1:], whole, count)), _narrow(kwargs, whole, count)
+
+        return hook
+
+    def join(self, layer: int) -> Callable[..., Any]:
+        """Return the hook after a block: it appends the tokens that start at the next one."""
+
+        def hook(module: nn.Module, args: object, output: Tensor | tuple[Any, ...]) -> Tensor | tuple[Any, ...] | None:
+            if (join := self._joins.get(layer + 1)) is None:
+                return None
+            hidden = hidden_of(output)[:, : self._counts[layer]]
+            joining = join(hidden[0])
+            return (
+                None if joining is None else with_hidden(output, torch.cat([hidden, joining[None].to(hidden)], dim=1))
+            )
+
+        return hook
+
+
+@contextmanager
+def packed_model(model: nn.Module, past: KeyValues, sites: Iterable[Site] = ()) -> Iterator[PackedModel]:
+    """Within the context, the model runs packed passes; their edits may be at these sites."""
+    packed = PackedModel(model, past)
+    with ExitStack() as stack:
+        # The first call for a model traces an unmodified forward pass.
+        stack.enter_context(editing(model, {site: packed.edit(site) for site in sites}))
+        stack.enter_context(attending(text_config(model)))
+        stack.enter_context(fast_linear(model))
+        for layer, block in enumerate(find_blocks(model)):
+            for handle in (
+                block.register_forward_pre_hook(packed.narrow(layer), with_kwargs=True, prepend=True),
+                # Before the edits, which see the tokens that have joined.
+                block.register_forward_hook(packed.join(layer), prepend=True),
+            ):
+                stack.callback(handle.remove)
+        yield packed
 
 
 def packed_pass(
     model: nn.Module,
     packing: Packing,
     past: KeyValues,
-    joins: Joins | None = None,
+    joins: Mapping[int, Join] | None = None,
     edits: Mapping[Site, Edit] | None = None,
 ) -> Float[Tensor, "T D"]:
-    """Run a pass, and return the last hidden states (after the final norm) of all its tokens.
-
-    A token with start block l > 0 starts from another token's residual stream before block l, given by `joins`.
-    Edits get the tokens computed so far, in packed order: [1, T, D]. The pass may have no token with start block 0.
-    """
-    # Check before the contexts below change the model: the first call traces an unmodified forward pass.
-    check_sites(model, edits or {})
-    base = decoder(model)
-    config = text_config(model)
-    with (
-        attending(config, PassAttention(packing, past)),
-        _joining(model, packing, joins or {}),
-        editing(model, edits or {}),
-    ):
-        output = base(
-            input_ids=packing.ids[None],
-            position_ids=packing.positions[None],
-            use_cache=True,
-            **{cache_argument(base): _no_past()},
-        )
-    return output[0][0]
-
-
-@contextmanager
-def _joining(model: nn.Module, packing: Packing, joins: Joins) -> Iterator[None]:
-    """Within the context, each block computes only the tokens whose start block it has reached."""
-    blocks = find_blocks(model)
-    whole = len(packing.tokens)
-    counts = [packing.joined(layer) for layer in range(len(blocks))]
-    if counts[0] == whole:
-        yield
-        return
-
-    def narrow_at(layer: int) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            # A block cannot compute 0 tokens: before the first start block, it computes the first token's embedding.
-            count = max(1, counts[layer])
-
-            def narrowed(value: Any) -> Any:
-                return _narrow(value, whole, count)
-
-            # The residual stream has all tokens only before the first block; later blocks add tokens to it.
-            if "hidden_states" in kwargs:
-                stream = kwargs["hidden_states"]
-                others = {key: narrowed(value) for key, value in kwargs.items() if key != "hidden_states"}
-                return tuple(map(narrowed, args)), {"hidden_states": stream[:, :count], **others}
-            stream, *rest = args
-            return (stream[:, :count], *map(narrowed, rest)), {key: narrowed(value) for key, value in kwargs.items()}
-
-        return hook
-
-    def join_after(layer: int) -> Any:
-        def hook(module: nn.Module, args: object, output: Tensor | tuple[Any, ...]) -> Tensor | tuple[Any, ...]:
-            hidden = hidden_of(output)[:, : counts[layer]]
-            stored, places = joins[layer + 1]
-            source = hidden[0] if stored is None else stored.to(hidden)
-            return with_hidden(output, torch.cat([hidden, source[places.to(hidden.device)][None]], dim=1))
-
-        return hook
-
-    handles = []
-    try:
-        for layer, block in enumerate(blocks):
-            handles.append(block.register_forward_pre_hook(narrow_at(layer), with_kwargs=True))
-            if layer + 1 in joins:
-                handles.append(block.register_forward_hook(join_after(layer)))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    """Run one packed pass; see `PackedModel.run`."""
+    with packed_model(model, past, edits or ()) as packed:
+        return packed.run(packing, joins, edits)
 
 
 def _narrow(value: Any, whole: int, count: int) -> Any:
