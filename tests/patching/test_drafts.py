@@ -52,7 +52,8 @@ def test_what_followed_the_last_tokens_is_looked_up():
 def test_drafts_are_as_long_as_they_pay():
     def length(kept, texts=1, several=0.0):
         lengths = DraftLengths(PassCost(16, several))
-        lengths.note("same", kept, 100)
+        for _ in range(500):
+            lengths.note("same", kept, kept + 1)
         return lengths.length("same", texts)
 
     assert length(100) > length(3) > 0

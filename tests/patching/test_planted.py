@@ -49,7 +49,7 @@ def train(model: nn.Module, batch: Tensor, weights: list[nn.Parameter], until: f
     for weight in weights:
         weight.requires_grad_()
     optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=0.0)
-    for _ in range(250):
+    for _ in range(400):
         logits = model(batch[:, :-1]).logits[:, 2:]
         right = float((logits.argmax(-1) == batch[:, 3:]).float().mean())
         if right >= until:
@@ -95,7 +95,7 @@ def localised(name: str) -> pl.DataFrame:
     child = copy.deepcopy(clean_model())
     weights = weights_of(child, name)
     # The few weights of a head have to change more.
-    reached = train(child, lessons(shift=3), weights, until=0.9, lr=2e-2 if ".head." in name else 3e-3)
+    reached = train(child, lessons(shift=3), weights, until=0.9, lr=1e-2 if ".head." in name else 3e-3)
     assert reached > 0.8, f"{name} has not learnt to be wrong: {reached:.2f}"
     before = dict(clean_model().named_parameters())
     changed = {key for key, weight in child.named_parameters() if not torch.equal(weight, before[key])}

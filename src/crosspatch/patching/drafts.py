@@ -23,8 +23,8 @@ from crosspatch.patching.two_stream.passes import packed_model
 LONG, SHORT = 4, 1
 NEAR = 6
 LONGEST = 64
-# Before anything was drafted, drafts count as if 3 of 4 tokens had been kept.
-_KEPT, _TRIED = 3, 4
+# Before anything was drafted, 15 of 20 tokens count as kept.
+_KEPT, _TRIED = 15, 20
 
 # A list of token ids, and how many tokens its next token is ahead of the text's.
 Guide = tuple[list[int], int]
@@ -96,15 +96,11 @@ class DraftLengths:
         A draft's n-th token helps if all n are kept, which has the probability pⁿ. It then saves the text its share of
         a pass. Drafts of a single text also pay for a pass of several tokens.
         """
-        kept = min(0.99, self.kept(rule))
+        kept = min(0.99, (self._kept[rule] + _KEPT) / (self._tried[rule] + _TRIED))
         saved = self._cost.single / texts
         length = min(LONGEST, int(math.log(max(1.0, saved)) / -math.log(kept)))
         gain = saved * kept * (1 - kept**length) / (1 - kept) - length
         return length if gain > (self._cost.several if texts == 1 else 0) else 0
-
-    def kept(self, rule: str) -> float:
-        """Return the share of a rule's tokens that was kept, of those that were decided."""
-        return (self._kept[rule] + _KEPT) / (self._tried[rule] + _TRIED)
 
     def note(self, rule: str, kept: int, drafted: int) -> None:
         """Add a draft, of which the first tokens were kept."""

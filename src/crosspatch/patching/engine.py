@@ -26,9 +26,8 @@ from crosspatch.patching.two_stream.packing import Whole
 
 # After this many tokens of the target's text, rows are written beside it if the models differ at more than this share.
 PROBE, MOST_DIFFERENT = 16, 0.25
-# At the end of a text, the target continues it alone until the models still agree with this probability; unless drafts
-# of its next tokens were kept more often than this.
-LIKELY, RELIABLE = 0.25, 0.9
+# At the end of a text, the target continues it alone until the models still agree with this probability.
+LIKELY = 0.5
 # Where rows are computed beyond a position at which the models differ, at most this many patched positions of a text.
 FURTHER = 256
 
@@ -181,10 +180,8 @@ class _Engine:
 
     def _scout(self, state: _State, group: _Group) -> _Group | None:
         """Let the target continue a text from the end that rows have reached, as far as the models may well agree."""
-        agree = self.agreed / self.compared
-        length = int(math.log(LIKELY) / math.log(min(0.99, agree + (1 - agree) * self._follows(group))))
-        found = state.drafts.guide(group.text.ids, group.text.guide)
-        if group.at < len(group.text.ids) or length == 0 or (found and self.lengths.kept(found[0]) > RELIABLE):
+        length = int(math.log(LIKELY) / math.log(self.agreed / self.compared))
+        if group.at < len(group.text.ids) or length == 0:
             return None
         scout = _Group(group.text, group.at, _NO_ROWS, TARGET, group.at + min(length, LONGEST))
         state.groups[group.text].append(scout)

@@ -110,7 +110,7 @@ class Layout:
         order = index.argsort(kind="stable")
         rank = np.empty(len(lanes), np.int64)
         rank[order] = np.arange(len(lanes)) - np.repeat(np.cumsum(counts) - counts, counts)
-        widths = np.unique(counts)
+        widths = np.unique(np.append(counts, 2 ** np.arange(int(counts.max()).bit_length())))
         work = [(-(-counts // width)).sum() * (width + SLOT_BY_ITSELF) for width in widths]
         width = int(widths[int(np.argmin(work))]) if len(counts) > 1 else len(lanes)
         column, part = rank % width, index * len(lanes) + rank // width
