@@ -4,10 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
 import transformers
 
 from crosspatch.models.tiny import _SHAPE, tiny_config
+from tiny_architectures import random_model
+from tiny_architectures import tiny_config as tiny_any
 
 N_LAYERS = 4
 SLIDING_AND_FULL = ["sliding_attention", "full_attention"] * (N_LAYERS // 2)
@@ -59,17 +60,39 @@ ARCHITECTURES: dict[str, Callable[[], Any]] = {
 }
 
 
-def tiny_architecture(name: str, seed: int = 0) -> Any:
-    """A tiny random model in float32, ready to run; the global generator is left as it was.
+# One of each unusual kind, of those that `benchmarks/architectures.py` builds: attn_out, mlp_out and heads of the first
+# block that has attention, and of the first that has a convolution, a recurrence or linear attention in its place.
+_SELF, _LINEAR = ("self_attn", "mlp", "self_attn.o_proj"), ("linear_attn", "mlp", None)
+_MAMBA, _FEED = ("mamba", "feed_forward", None), ("self_attn", "feed_forward", "self_attn.o_proj")
+UNUSUAL: dict[str, list[tuple[str | None, str | None, str | None]]] = {
+    "bert": [(None, None, None)],
+    "bloom": [("self_attention.dense", "mlp.dense_4h_to_h", "self_attention.dense")],
+    "dbrx": [("norm_attn_norm.attn", "ffn", "norm_attn_norm.attn.out_proj")],
+    "deepseek_v3": [_SELF],
+    "falcon": [("self_attention", "mlp", "self_attention.dense")],
+    "falcon_h1": [(None, None, "self_attn.o_proj")],
+    "granitemoehybrid": [("self_attn", None, "self_attn.o_proj"), ("mamba", None, None)],
+    "jamba": [_FEED, _MAMBA],
+    "lfm2": [("self_attn", "feed_forward", "self_attn.out_proj"), ("conv", "feed_forward", None)],
+    "llama4": [_FEED],
+    "mamba2": [(None, None, None)],
+    "minimax": [(None, None, "self_attn.o_proj"), (None, None, "self_attn.out_proj")],
+    "mpt": [("resid_attn_dropout", "ffn.down_proj", "attn.out_proj")],
+    "nemotron_h": [("mixer", None, "mixer.o_proj"), (None, None, None)],
+    "olmo_hybrid": [("post_attention_layernorm", "post_feedforward_layernorm", "self_attn.o_proj"), _LINEAR],
+    "openai-gpt": [("attn", None, "attn.c_proj")],
+    "opt": [("self_attn", "fc2", "self_attn.out_proj")],
+    "qwen3_5": [_SELF, _LINEAR],
+    "qwen3_5_moe": [_SELF, _LINEAR],
+    "qwen3_next": [_SELF, _LINEAR],
+    "recurrent_gemma": [
+        ("temporal_block", "mlp_block", "temporal_block.o_proj"),
+        ("temporal_block", "mlp_block", None),
+    ],
+    "zamba": [(None, None, "shared_transf.self_attn.o_proj"), (None, None, None)],
+}
 
-    Norm weights, biases and attention sinks are moved off the ones and noughts that they start from, so that
-    each of them does something.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = transformers.AutoModelForCausalLM.from_config(ARCHITECTURES[name](), dtype=torch.float32)
-        with torch.no_grad():
-            for parameter_name, parameter in model.named_parameters():
-                if parameter.dim() == 1 or parameter_name.endswith("bias"):
-                    parameter.add_(0.2 * torch.randn_like(parameter))
-    return model.eval()
+
+def tiny_architecture(name: str, seed: int = 0) -> Any:
+    """A tiny random model in float32, ready to run; the global generator is left as it was."""
+    return random_model(ARCHITECTURES[name]() if name in ARCHITECTURES else tiny_any(name), seed)

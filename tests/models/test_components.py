@@ -9,7 +9,7 @@ import torch
 import transformers
 from torch import nn
 
-from architectures import ARCHITECTURES, N_LAYERS, PARALLEL, tiny_architecture, tiny_family
+from architectures import ARCHITECTURES, N_LAYERS, PARALLEL, UNUSUAL, tiny_architecture, tiny_family
 from crosspatch.config import COMPONENTS
 from crosspatch.errors import UsageError
 from crosspatch.models.blocks import find_blocks, hidden_of
@@ -136,22 +136,54 @@ def lacking(config) -> tuple[nn.Module, list[set[str]]]:
     return model, [{site.component for site in of_block if not find_components(model).has(site)} for of_block in sites]
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_components_of_unusual_blocks_add_up_and_can_be_edited(name):
+    """Also where a part adds the residual itself, returns a list of tokens, or is changed in place later."""
+    model = tiny_architecture(name)
+    components = find_components(model)
+    found = [(block.attn_out, block.mlp_out, block.heads) for block in components.blocks]
+    assert set(UNUSUAL[name]) == set(found)
+    sites = [Site(layer, c, 1 if c == "head" else None) for layer in range(N_LAYERS) for c in COMPONENTS]
+    sites = [site for site in sites if components.has(site)]
+    tokens = torch.cat([TOKENS, TOKENS.flip(-1)])
+
+    def run(edits=None):
+        with editing(model, edits or {}), reading(model, sites) as read:
+            return model(tokens, use_cache=False).logits, read
+
+    logits, read = run()
+    assert all(activation.shape[:2] == tokens.shape for activation in read.values())
+    assert torch.equal(run(dict.fromkeys(sites, torch.clone))[0], logits)
+    for site in sites:
+        moved, after = run({site: torch.neg})
+        assert (moved - logits).abs().max() > 1e-3
+        torch.testing.assert_close(after[site], -read[site])
+    for layer in range(1, N_LAYERS):
+        parts = {site.component: read[site] for site in sites if site.layer == layer}
+        mid = read[Site(layer - 1)] + parts.get("attn_out", torch.nan)
+        for total in {"resid_mid": mid, "resid_post": mid + parts.get("mlp_out", torch.nan)}.items():
+            if not total[1].isnan().any() and total[0] in parts:
+                torch.testing.assert_close(parts[total[0]], total[1])
+
+
 def test_what_does_not_add_up_is_refused():
-    """An attention that adds the residual itself; two MLPs side by side; an output that is changed in place."""
-    adds_itself, lacks = lacking(tiny_family("Bloom"))
-    assert lacks[0] == {"resid_mid", "attn_out", "mlp_out", "head"}
-    with pytest.raises(UsageError, match=r"resid_post should be resid_pre \+ attn_out \+ mlp_out; use resid_post"):
-        check_sites(adds_itself, [Site(0, "attn_out")])
-    with pytest.raises(UsageError, match=r"no attention was found .* use resid_post"):
-        check_sites(adds_itself, [Site(0, "head", 0)])
+    """Two MLPs side by side; a norm after the sum; several hidden states."""
     sizes = {"num_local_experts": 2, "shared_intermediate_size": 32, "residual_multiplier": 0.5}
     assert lacking(tiny_family("GraniteMoeShared", **sizes))[1][0] == {"mlp_out"}
-    falcon = {"vocab_size": 512, "hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4}
-    assert lacking(transformers.FalconConfig(**falcon))[1][0] == {"resid_mid", "attn_out", "mlp_out"}
-    # The control: the same family where nothing is changed in place.
-    assert not lacking(transformers.FalconConfig(**falcon, parallel_attn=False))[1][0]
-    # Blocks of one model may differ.
-    assert lacking(tiny_family("Lfm2", layer_types=["conv", "full_attention"] * 2))[1] == [lacks[0], set()] * 2
+    adds = r"resid_post should be resid_pre \+ attn_out \+ mlp_out"
+    with pytest.raises(
+        UsageError, match=rf"{adds}, but the block ends with the norm output\.LayerNorm; use resid_post"
+    ):
+        check_sites(tiny_architecture("bert"), [Site(0, "attn_out")])
+    with pytest.raises(UsageError, match=rf"{adds}; use resid_post"):
+        check_sites(tiny_architecture("falcon_h1"), [Site(0, "mlp_out")])
+    with pytest.raises(UsageError, match=r"no attention was found .* use resid_post"):
+        check_sites(tiny_architecture("mamba"), [Site(0, "head", 0)])
+    with pytest.raises(UsageError, match=r"the block has no MLP, so nothing reads"):
+        check_sites(tiny_architecture("nemotron_h"), [Site(2, "resid_mid")])
+    with pytest.raises(UsageError, match="the blocks of ReformerModelWithLMHead return several tensors"):
+        find_components(tiny_architecture("reformer"))
 
 
 def test_a_model_is_traced_once_and_forgotten_with_it():

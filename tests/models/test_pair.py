@@ -5,18 +5,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from transformers import MambaConfig, MambaForCausalLM
 
 from adapters import saved_base
+from architectures import tiny_architecture
 from crosspatch.errors import UsageError
-from crosspatch.models.compatibility import check_tokenizers
+from crosspatch.models.compatibility import check_configs, check_tokenizers
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
-from crosspatch.models.saving import save_model
-from crosspatch.models.tiny import tiny_tokenizer
 from crosspatch.models.weights import fingerprint
+from crosspatch.patching.sweep import choose_patches
 from html_reader import HALF, HOSTILE, Reader, tame
-from pairs import child_of
+from pairs import child_of, raw_pair
 from tokenizers_for_tests import CHATML, PHI, tokenizer
 
 
@@ -36,14 +35,18 @@ def test_what_does_not_match_is_refused_before_weights_are_read(tmp_path, monkey
         ModelPair.load("random:qwen3", saved_base(tmp_path / "other", **change), **options)
 
 
-def test_a_model_without_attention_is_refused(tmp_path, monkeypatch):
-    model = MambaForCausalLM(MambaConfig(vocab_size=512, hidden_size=16, num_hidden_layers=2, state_size=4))
-    save_model(model, tiny_tokenizer(), tmp_path / "mamba")
-    monkeypatch.setattr(Checkpoint, "model", lambda *_, **__: pytest.fail("weights were read"))
-    with pytest.raises(UsageError, match="mamba has no attention heads"):
-        ModelPair.of(model, model, tiny_tokenizer())
-    with pytest.raises(UsageError, match="mamba has no attention heads"):
-        ModelPair.load(str(tmp_path / "mamba"), str(tmp_path / "mamba"))
+def test_a_model_without_attention_has_no_heads_and_one_without_blocks_is_refused():
+    model = tiny_architecture("mamba")
+    pair = raw_pair(model, child_of(model))
+    assert (pair.n_layers, pair.n_heads) == (4, 0)
+    assert "no heads a block" in pair._repr_html_()
+    assert [patch.name for patch in choose_patches(pair, layers=[1])] == ["L1.resid_post"]
+    with pytest.raises(UsageError, match="got no patch"):
+        choose_patches(pair, component="head")
+    with pytest.raises(UsageError, match=r"no L1\.attn_out: in block 1 \(MambaBlock\)"):
+        choose_patches(pair, component="attn_out", layers=[1])
+    with pytest.raises(UsageError, match="the configuration of gpt2 has no num_hidden_layers"):
+        check_configs(SimpleNamespace(model_type="gpt2"), model.config)
 
 
 @pytest.mark.parametrize(

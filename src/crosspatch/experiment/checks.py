@@ -46,6 +46,7 @@ def check_lenses(experiment: Experiment) -> None:
 
 def check_patches(settings: PatchSettings, config: Any) -> None:
     """Refuse layers and heads that a model of this (text) configuration does not have, and malformed schedules."""
+    from crosspatch.models.blocks import head_count
     from crosspatch.models.compatibility import numbered
     from crosspatch.patching.patches import Patch, Schedule
 
@@ -54,7 +55,7 @@ def check_patches(settings: PatchSettings, config: Any) -> None:
     for layers in (settings.layers, [site.layer for site in sites]):
         numbered("layer", layers, config.num_hidden_layers)
     for heads in (settings.heads, [site.head for site in sites if site.head is not None]):
-        numbered("head", heads, config.num_attention_heads)
+        numbered("head", heads, head_count(config))
 
 
 def check_judge(experiment: Experiment) -> None:

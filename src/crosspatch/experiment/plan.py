@@ -24,6 +24,7 @@ from crosspatch.experiment.patching import listed
 from crosspatch.experiment.problems import all_problems
 from crosspatch.experiment.run_context import chosen_problems
 from crosspatch.experiment.search import variants
+from crosspatch.models.blocks import head_count
 from crosspatch.models.chat import pair_format
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.shapes import Shape
@@ -289,7 +290,7 @@ class _Planner:
         weights = shape.parameters * (size + (2 if mixed and size == 4 else 0)) + trained * (own + state)
         if lora:
             weights += trained * own
-        heads, width = config.num_attention_heads, config.hidden_size
+        heads, width = head_count(config) or 1, config.hidden_size
         head_width = getattr(config, "head_dim", None) or width // heads
         inner = getattr(config, "intermediate_size", None) or 4 * width
         # Numbers that a block keeps for its backward pass: norms, projections, attention, the MLP's parts.

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from crosspatch.errors import UsageError
 
+# What a block or a part of it returns: the hidden state, or a sequence that begins with it.
+Output = Tensor | tuple[Any, ...] | list[Any]
+
 # The name of each model's list of blocks. A name stays valid when an adapter replaces modules.
 _found: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
@@ -53,24 +56,33 @@ def text_config(model: nn.Module) -> Any:
     return model.config.get_text_config(decoder=True)  # type: ignore[operator,union-attr]
 
 
+def head_count(config: Any) -> int:
+    """Return the number of query heads in each block of a (text) configuration; 0 if it has no such number."""
+    heads = getattr(config, "num_attention_heads", None)
+    return heads if isinstance(heads, int) else 0
+
+
 def hidden_into(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     """Return a block's input hidden state [B, T, D]: the first positional argument, or the keyword `hidden_states`."""
     return args[0] if args else kwargs["hidden_states"]
 
 
-def hidden_of(output: Tensor | tuple[Any, ...]) -> Tensor:
-    """Return the hidden state [B, T, D] from the output of a block or its part: a tensor, or a tuple's first item."""
-    return output[0] if isinstance(output, tuple) else output
+def hidden_of(output: Output) -> Tensor:
+    """Return the hidden state [B, T, D] from the output of a block or its part: a tensor, or the first of several."""
+    return output[0] if isinstance(output, tuple | list) else output
 
 
-def with_hidden(output: Tensor | tuple[Any, ...], hidden: Tensor) -> Tensor | tuple[Any, ...]:
-    """Return a block's output, a tensor or tuple, with its hidden state replaced."""
+def with_hidden(output: Output, hidden: Tensor) -> Any:
+    """Return a block's output with its hidden state replaced."""
+    if isinstance(output, list):
+        return [hidden, *output[1:]]
     return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
 
 def cache_argument(model: nn.Module) -> str:
-    """Return the name of the cache's forward argument: `cache` in newer transformers, `past_key_values` before."""
-    return "cache" if "cache" in _forward_arguments(model) else "past_key_values"
+    """Return the name of the cache's forward argument: `cache` in newer transformers; before, by architecture."""
+    names = ("cache", "past_key_values", "cache_params", "state")
+    return next((name for name in names if name in _forward_arguments(model)), "past_key_values")
 
 
 def keeps_logits(model: nn.Module) -> bool:

@@ -33,15 +33,15 @@ def check_checkpoints(clean: Checkpoint, corrupted: Checkpoint | None, layers: L
 
 
 def check_configs(clean: Any, corrupted: Any) -> None:
-    """Refuse models without attention, which no engine can cache, and models with different dimensions."""
-    if getattr(clean, "num_attention_heads", None) is None:
-        raise UsageError(f"{clean.model_type} has no attention heads; expected a model with attention")
+    """Refuse models with different dimensions, or that do not say their depth."""
     for what, key in (
         ("blocks", "num_hidden_layers"),
         ("activations wide", "hidden_size"),
         ("tokens of vocabulary", "vocab_size"),
     ):
-        a, b = getattr(clean, key), getattr(corrupted, key)
+        a, b = getattr(clean, key, None), getattr(corrupted, key, None)
+        if a is None:
+            raise UsageError(f"the configuration of {clean.model_type} has no {key}; it is no decoder of one stream")
         if a != b:
             raise UsageError(
                 f"the clean model has {a} {what}, the corrupted one {b}; patching needs two models with the same "

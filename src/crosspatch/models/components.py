@@ -2,7 +2,10 @@
 
 A module counts as a component only if the traced numbers confirm it. Either the outputs of attention and MLP add up to
 the block's update, resid_post = resid_pre + s·(attn_out + mlp_out), with s = 1 in most models, or some module reads
-resid_pre + s·attn_out, which is resid_mid. Sites at a component that was not found are refused.
+resid_pre + s·attn_out, which is resid_mid. Attention is known by its class's name; in a block without attention, what
+stands in its place (a convolution, a recurrence) is found by its place alone. Where attention or MLP add the residual
+stream themselves, the component is the part of them that computes what they add. Sites at a component that was not
+found are refused.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from crosspatch.errors import UsageError
-from crosspatch.models.blocks import decoder, find_blocks, hidden_of, name_of_blocks, text_config
+from crosspatch.models.blocks import decoder, find_blocks, head_count, hidden_of, name_of_blocks, text_config
 from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
 
@@ -33,7 +36,9 @@ class BlockComponents:
 
     The block adds the outputs of `attn_out` and `mlp_out` to the residual stream. `sequential`: a later part, such
     as the MLP's norm, reads resid_pre + s·attn_out; otherwise attention and MLP both read resid_pre. The input of
-    `heads` holds the outputs of all heads side by side, [B, T, H·K].
+    `heads` holds the outputs of all heads side by side, [B, T, H·K]. `overwritten` are those of these modules whose
+    outputs the block changes in place later; `flat` those that return all tokens of all rows as one list, [B·T, D].
+    `ends_with` is the norm that the block ends with, if it does.
     """
 
     kind: str
@@ -42,6 +47,9 @@ class BlockComponents:
     sequential: bool = False
     heads: str | None = None
     head_width: int | None = None
+    overwritten: frozenset[str] = frozenset()
+    flat: frozenset[str] = frozenset()
+    ends_with: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,14 +76,15 @@ class Components:
             reason = f"the heads are 0 to {self.n_heads - 1}"
         elif component in output and output[component] is None:
             scale = "" if self.scale == 1 else f"{self.scale:g}·"
+            normed = f", but the block ends with the norm {block.ends_with}" if block.ends_with else ""
             reason = (
-                f"no module was found for it: resid_post should be resid_pre + {scale}attn_out + {scale}mlp_out; use "
-                "resid_post"
+                f"no module was found for it: resid_post should be resid_pre + {scale}attn_out + {scale}mlp_out"
+                f"{normed}; use resid_post"
             )
         elif component == "resid_mid" and not block.sequential:
+            parallel = "attention and MLP run in parallel" if block.mlp_out else "the block has no MLP"
             reason = (
-                "attention and MLP run in parallel, so nothing reads the sum of resid_pre and attn_out; use "
-                "resid_post, attn_out or mlp_out"
+                f"{parallel}, so nothing reads the sum of resid_pre and attn_out; use resid_post, attn_out or mlp_out"
             )
         else:
             return None
@@ -90,13 +99,15 @@ class Components:
 class Call:
     """One call of a module: its name, its input tensors (hidden states first), and its output.
 
-    Tensors are not copied: if the model later changes a tensor in place, the change shows here.
+    `output` is as the module returned it; `overwritten` says that the model changed it in place later. Inputs are not
+    copied: if the model later changes one in place, the change shows here.
     """
 
     name: str
     module: nn.Module
     inputs: tuple[Tensor, ...]
     output: Tensor
+    overwritten: bool = False
 
 
 _known: WeakKeyDictionary[nn.Module, Components] = WeakKeyDictionary()
@@ -142,12 +153,15 @@ def trace(model: nn.Module) -> list[Call]:
     The last call is the decoder's.
     """
     calls: list[Call] = []
+    live: list[Tensor] = []
 
     def record(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         made = getattr(output, "last_hidden_state", hidden_of(output))
-        if isinstance(made, Tensor):
+        # The items of a named tuple are not a hidden state and what comes with it, but several hidden states.
+        if isinstance(made, Tensor) and not hasattr(output, "_fields"):
             given = (*args, kwargs.get("hidden_states"), *kwargs.values())
-            calls.append(Call(name, module, tuple(value for value in given if isinstance(value, Tensor)), made))
+            calls.append(Call(name, module, tuple(value for value in given if isinstance(value, Tensor)), made.clone()))
+            live.append(made)
 
     blocks = set(find_blocks(model))
     ids = [[token % text_config(model).vocab_size for token in TOKENS]]
@@ -157,7 +171,7 @@ def trace(model: nn.Module) -> list[Call]:
             handle = module.register_forward_hook(partial(record, name), with_kwargs=True, prepend=module in blocks)
             stack.callback(handle.remove)
         decoder(model)(input_ids=torch.tensor(ids, device=input_device(model)), use_cache=False)
-    return calls
+    return [replace(call, overwritten=not _equal(call.output, made)) for call, made in zip(calls, live, strict=True)]
 
 
 @contextmanager
@@ -182,16 +196,17 @@ def _found_in(model: nn.Module, calls: list[Call]) -> Components:
             inside[int(layer)].append(replace(call, name=name))
         else:
             outside.append(call)
-    stream = inside[len(blocks) - 1][-1].output
-    if stream.dim() != 3 or stream.shape[:2] != (1, len(TOKENS)):
+    if not (last := inside[len(blocks) - 1]):
+        raise UsageError(f"the last block of {type(model).__name__} does not run on a text of {len(TOKENS)} tokens")
+    streams = [call.output for call in last if not call.name]
+    if [tuple(stream.shape[:-1]) for stream in streams] != [(1, len(TOKENS))]:
+        found = " and ".join(f"a tensor {list(stream.shape)}" for stream in streams) or "several tensors"
         raise UsageError(
-            f"the blocks of {type(model).__name__} return tensors [{', '.join(map(str, stream.shape))}] for 1 text of "
-            f"{len(TOKENS)} tokens, expected one hidden state [1, {len(TOKENS)}, D]; models with several streams "
-            "cannot be patched"
+            f"the blocks of {type(model).__name__} return {found} for 1 text of {len(TOKENS)} tokens, expected one "
+            f"hidden state [1, {len(TOKENS)}, D]; models with several streams cannot be patched"
         )
-    n_heads = getattr(config, "num_attention_heads", None)
-    # Some models have no heads, and some have a list with a number for each layer.
-    n_heads = n_heads if isinstance(n_heads, int) else 0
+    stream = streams[0]
+    n_heads = head_count(config)
     scale = float(getattr(config, "residual_multiplier", 1))
     hidden = calls[-1].output
     norms = (c.name for c in outside if c.inputs and _equal(c.inputs[0], stream) and _equal(c.output, hidden))
@@ -202,44 +217,78 @@ def _found_in(model: nn.Module, calls: list[Call]) -> Components:
 def _components_of(block: nn.Module, calls: list[Call], n_heads: int, scale: float) -> BlockComponents:
     found = BlockComponents(type(block).__name__)
     times = Counter(call.name for call in calls)
-    # A child that is called twice, such as a dropout that attention and MLP share, counts as neither output.
-    once = [call for call in calls if "." not in call.name and times[call.name] == 1]
+    # A module that is called twice, such as a dropout that attention and MLP share, counts as neither output.
+    once = [call for call in calls if times[call.name] == 1]
     own = [call for call in once if not call.name]
-    children = [call for call in once if call.name]
-    attentions = [child for child in children if "Attention" in type(child.module).__name__]
-    if len(attentions) != 1 or len(own) != 1:
+    children = [call for call in once if call.name and "." not in call.name]
+    attentions = [child for child in children if "Attention" in _kind(child)]
+    if len(attentions) > 1 or len(own) != 1:
         return found
 
     before, after = own[0].inputs[0], own[0].output
-    heads = _heads(attentions[0], calls, n_heads)
+    ends = next((call for call in once if call.name and _equal(call.output, after) and "Norm" in _kind(call)), None)
+    found = replace(found, ends_with=None if ends is None else ends.name)
+    heads = _heads(attentions[0], before, once, n_heads, scale) if attentions else None
     if heads is not None:
         found = replace(found, heads=heads.name, head_width=heads.inputs[0].shape[-1] // n_heads)
-    row = _row(attentions[0], children)
-    others = [child for child in children if child not in row]
-    # Search from the last: the block adds a dropout's output, not its input, although the two are equal here.
-    for attn in reversed(row):
-        added = scale * attn.output
-        # Whether another part reads resid_pre with the attention's contribution added.
-        read = [tensor for child in others for tensor in child.inputs]
-        sequential = any(_adds_up(tensor, before, added) and not _equal(tensor, before) for tensor in read)
-        for mlp in reversed(others):
-            if _adds_up(after, before, added, scale * mlp.output):
-                return replace(found, attn_out=attn.name, mlp_out=mlp.name, sequential=sequential)
-        if sequential:
-            return replace(found, attn_out=attn.name, sequential=True)
+
+    def with_parts(attn: Call, mlp: Call | None, sequential: bool) -> BlockComponents:
+        parts = [part for part in (attn, mlp) if part is not None]
+        return replace(
+            found,
+            attn_out=attn.name,
+            mlp_out=None if mlp is None else mlp.name,
+            sequential=sequential,
+            overwritten=frozenset(part.name for part in parts if part.overwritten),
+            flat=frozenset(part.name for part in parts if part.output.dim() < after.dim()),
+        )
+
+    for first in attentions or children:
+        adding = [part for part in _inside(first, once) if _adds_up(first.output, before, scale * part.output)]
+        row = adding[-1:] or _row(first, children)
+        others = [child for child in children if child not in row and child is not first]
+        inner = [part for child in others for part in _inside(child, once)]
+        # Search from the last: the block adds a dropout's output, not its input, although the two are equal here.
+        for attn in reversed(row):
+            added = scale * attn.output
+            # Whether another part reads resid_pre with the attention's contribution added.
+            read = [tensor for child in others for tensor in child.inputs]
+            sequential = any(_adds_up(tensor, before, added) and not _equal(tensor, before) for tensor in read)
+            if not (attentions or sequential):
+                continue
+            for mlp in (*reversed(others), *reversed(inner)):
+                if _adds_up(after, before, added, scale * mlp.output):
+                    return with_parts(attn, mlp, sequential)
+            if sequential or _adds_up(after, before, added):
+                return with_parts(attn, None, sequential)
     return found
 
 
-def _heads(attention: Call, calls: list[Call], n_heads: int) -> Call | None:
-    """Return the last call of an attention part with a weight, if attention returns the output of this call."""
-    inside = [call for call in calls if call.name.startswith(f"{attention.name}.")]
-    weighted = [call for call in inside if isinstance(getattr(call.module, "weight", None), Tensor)]
-    if not weighted or not n_heads:
-        return None
-    last = weighted[-1]
-    read = last.inputs[0]
-    splits = read.shape[:-1] == attention.output.shape[:-1] and read.shape[-1] % n_heads == 0
-    return last if splits and _equal(last.output, attention.output) else None
+def _kind(call: Call) -> str:
+    return type(call.module).__name__
+
+
+def _inside(part: Call, calls: list[Call]) -> list[Call]:
+    return [call for call in calls if call.name.startswith(f"{part.name}.")]
+
+
+def _heads(attention: Call, before: Tensor, calls: list[Call], n_heads: int, scale: float) -> Call | None:
+    """Return the last matrix inside an attention part, if attention returns or adds the matrix's output.
+
+    The input of this matrix must have the size of all heads. Where attention is wrapped in parts of the same name,
+    such as one with the norm that follows it, the innermost is tried first.
+    """
+    for part in [call for call in (*_inside(attention, calls), attention) if "Attention" in _kind(call)]:
+        matrices = [
+            call for call in _inside(part, calls) if getattr(getattr(call.module, "weight", None), "ndim", 0) == 2
+        ]
+        if not matrices or not n_heads:
+            continue
+        last, read = matrices[-1], matrices[-1].inputs[0]
+        returned = _equal(last.output, part.output) or _adds_up(part.output, before, scale * last.output)
+        if returned and read.shape[:-1] == part.output.shape[:-1] and read.shape[-1] % n_heads == 0:
+            return last
+    return None
 
 
 def _row(first: Call, calls: list[Call]) -> list[Call]:
@@ -256,11 +305,11 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 
 def _adds_up(total: Tensor, *terms: Tensor) -> bool:
-    """Whether the terms sum to the total, within the rounding of their dtypes."""
-    if any(term.shape != total.shape or not term.is_floating_point() for term in terms):
+    """Whether the terms sum to the total, within the rounding of their dtypes; any may be flat, [B·T, D]."""
+    if any(t.shape[-1:] != total.shape[-1:] or t.numel() != total.numel() or not t.is_floating_point() for t in terms):
         return False
     # A block's input may be on the device of the previous block.
-    terms = tuple(term.to(total.device) for term in terms)
+    terms = tuple(term.to(total.device).reshape(total.shape) for term in terms)
     # Each product and each sum rounds by half an epsilon of its value, at most the sum of the terms' sizes.
     epsilon = max(torch.finfo(tensor.dtype).eps for tensor in (total, *terms))
     sizes = torch.stack([term.float().abs() for term in terms]).sum(0)

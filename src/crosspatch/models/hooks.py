@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from crosspatch.models.blocks import decoder, find_blocks, hidden_into, hidden_of, with_hidden
+from crosspatch.models.blocks import Output, decoder, find_blocks, hidden_into, hidden_of, with_hidden
 from crosspatch.models.components import check_sites, find_components
 from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
@@ -106,42 +106,60 @@ def _register(model: nn.Module, layer: int, edits: Mapping[Site, Edit]) -> Itera
         if "head" in at:
             heads = {site.head: edit for site, edit in edits.items() if site.head is not None}
             yield part(names.heads).register_forward_pre_hook(_at_heads(heads, known.n_heads))
-        if "attn_out" in at:
-            yield part(names.attn_out).register_forward_hook(_at_output(at["attn_out"]))
-        if "resid_mid" in at:
-            enter, add = _at_mid(at["resid_mid"], known.scale)
-            yield block.register_forward_pre_hook(enter, with_kwargs=True)
-            yield part(names.attn_out).register_forward_hook(add)
-        if "mlp_out" in at:
-            yield part(names.mlp_out).register_forward_hook(_at_output(at["mlp_out"]))
+        entered: list[Tensor] = []
+        if names.flat or "resid_mid" in at:
+            yield block.register_forward_pre_hook(_keeping(entered), with_kwargs=True)
+        outputs = {"attn_out": names.attn_out, "mlp_out": names.mlp_out}
+        for component, name in outputs.items():
+            if component in at:
+                shaped = entered if name in names.flat else None
+                hook = _at_output(at[component], shaped, overwritten=name in names.overwritten)
+                yield part(name).register_forward_hook(hook)
+            if component == "attn_out" and "resid_mid" in at:
+                yield part(name).register_forward_hook(_at_mid(at["resid_mid"], entered, known.scale))
     if "resid_post" in at:
         yield block.register_forward_hook(_at_output(at["resid_post"]))
 
 
-def _at_output(edit: Edit) -> Callable[..., Any]:
-    def hook(module: nn.Module, args: object, output: Tensor | tuple[Any, ...]) -> Tensor | tuple[Any, ...] | None:
-        edited = edit(hidden_of(output))
-        return None if edited is None else with_hidden(output, edited)
+def _keeping(entered: list[Tensor]) -> Callable[..., None]:
+    """Return a hook for the block that keeps its input, the residual stream [B, T, D]."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        entered[:] = [hidden_into(args, kwargs)]
 
     return hook
 
 
-def _at_mid(edit: Edit, scale: float) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return hooks for the block and attn_out. No module outputs resid_mid: it is the block's input plus s·attn_out."""
-    entered: list[Tensor] = []
+def _at_output(edit: Edit, entered: list[Tensor] | None = None, *, overwritten: bool = False) -> Callable[..., Any]:
+    """Return a hook for a module that edits its hidden state.
 
-    def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        entered[:] = [hidden_into(args, kwargs)]
+    `entered` has the block's input if the hidden state is flat, [B·T, D]. If the block changes the hidden state in
+    place later (`overwritten`), neither the edit nor the caller keeps the tensor that changes.
+    """
 
-    def add(module: nn.Module, args: object, output: Tensor | tuple[Any, ...]) -> Tensor | tuple[Any, ...] | None:
+    def hook(module: nn.Module, args: object, output: Output) -> Output | None:
+        hidden = hidden_of(output)
+        activation = hidden.clone() if overwritten else hidden
+        edited = edit(activation if entered is None else activation.reshape(entered[0].shape))
+        if edited is None:
+            return None
+        return with_hidden(output, (edited.clone() if overwritten else edited).reshape(hidden.shape))
+
+    return hook
+
+
+def _at_mid(edit: Edit, entered: list[Tensor], scale: float) -> Callable[..., Any]:
+    """Return a hook for attn_out. No module outputs resid_mid: it is the block's input plus s·attn_out."""
+
+    def hook(module: nn.Module, args: object, output: Output) -> Output | None:
         attn_out = hidden_of(output)
         # In a model that is spread over devices, the input may have been on another device before this block.
-        mid = entered.pop().to(attn_out.device) + scale * attn_out
+        mid = entered[0].to(attn_out.device) + scale * attn_out
         edited = edit(mid)
         # (edited - resid_pre) / s, in a form that is exact for an edit that changes nothing.
         return None if edited is None else with_hidden(output, attn_out + (edited - mid) / scale)
 
-    return enter, add
+    return hook
 
 
 def _at_heads(edits: Mapping[int, Edit], n_heads: int) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ from torch import nn
 from crosspatch.config import ChatTemplate, DeviceMap, Direction, Quantization
 from crosspatch.errors import UsageError
 from crosspatch.html_repr import HtmlRepr, Table
-from crosspatch.models.blocks import text_config
+from crosspatch.models.blocks import head_count, text_config
 from crosspatch.models.chat import PromptFormat, pair_format, stop_tokens
 from crosspatch.models.compatibility import Layers, check_checkpoints, check_configs, check_length, check_tokenizers
 from crosspatch.models.loading import Checkpoint
@@ -29,8 +29,8 @@ class ModelPair:
 
     `clean` is the base, `corrupted` its fine-tuned child; both are unmodified Hugging Face decoders and are put in
     evaluation mode. A PeftModel is replaced by the model that it wraps, with its adapter in place. `origins` are the
-    names that the models were loaded by, for display. Raises UsageError if depth, width or vocabulary differ, if a
-    model has no attention, or if two different models share modules.
+    names that the models were loaded by, for display. Raises UsageError if depth, width or vocabulary differ, or if
+    two different models share modules.
     """
 
     clean: Any = field(repr=False)
@@ -141,8 +141,8 @@ class ModelPair:
 
     @property
     def n_heads(self) -> int:
-        """The number of query heads in each block."""
-        return int(text_config(self.clean).num_attention_heads)
+        """The number of query heads in each block; 0 if the models have no attention."""
+        return head_count(text_config(self.clean))
 
     @property
     def small_denominator(self) -> float:
@@ -198,7 +198,7 @@ def _html_repr(pair: ModelPair) -> HtmlRepr:
         ],
         note="The two have the same weights: nothing can be recovered." if prints[0] == prints[1] else "",
     )
-    heads = f"{pair.n_heads} heads a block"
+    heads = f"{pair.n_heads or 'no'} heads a block"
     shared = getattr(config, "num_key_value_heads", None) or pair.n_heads
     if shared != pair.n_heads:
         heads += f", {shared} of keys and values"

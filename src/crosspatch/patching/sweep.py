@@ -11,7 +11,7 @@ import polars as pl
 
 from crosspatch.config import Component, Direction, Directions, Engine, Persistence
 from crosspatch.errors import UsageError
-from crosspatch.models.blocks import text_config
+from crosspatch.models.blocks import head_count, text_config
 from crosspatch.models.compatibility import Layers, numbered
 from crosspatch.models.components import check_sites, find_components
 from crosspatch.models.generation import continue_prompts
@@ -157,7 +157,7 @@ def choose_patches(
             )
         chosen = [Patch.parse(named) if isinstance(named, str) else named for named in patches]
     else:
-        n_layers, n_heads = int(config.num_hidden_layers), int(config.num_attention_heads)
+        n_layers, n_heads = int(config.num_hidden_layers), head_count(config)
         chosen = patch_grid(
             numbered("layer", layers, n_layers),
             n_layers,

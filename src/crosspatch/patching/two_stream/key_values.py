@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from crosspatch.models.blocks import head_count
+
 # The cache grows by this many positions and slots at a time, since each growth copies the whole cache.
 POSITIONS = 64
 LANES = 8
@@ -97,7 +99,10 @@ def _zeros(like: Tensor, *shape: int) -> Tensor:
 
 
 def bytes_per_position(config: Any, itemsize: int) -> int:
-    """Return the bytes of one cached position, from a model's (text) configuration and the bytes of one number."""
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    """Return the bytes of one cached position, from a model's (text) configuration and the bytes of one number.
+
+    A model without attention counts as one with a single head.
+    """
+    heads = getattr(config, "num_key_value_heads", None) or head_count(config) or 1
+    width = getattr(config, "head_dim", None) or config.hidden_size // (head_count(config) or 1)
     return int(config.num_hidden_layers * heads * width * 2 * itemsize)
