@@ -114,7 +114,7 @@ _COSTS: WeakKeyDictionary[nn.Module, PassCost] = WeakKeyDictionary()
 def pass_cost(model: nn.Module) -> PassCost:
     """Measure the cost of a packed pass, once for each model.
 
-    Rounded to powers of two, so that the lengths of drafts, on which the last digits of sums depend, rarely change
+    Rounded to powers of four, so that the lengths of drafts, on which the last digits of sums depend, rarely change
     between runs.
     """
     if model not in _COSTS:
@@ -123,17 +123,17 @@ def pass_cost(model: nn.Module) -> PassCost:
         slot = past.open()
         seconds: dict[int, float] = {}
         with packed_model(model, past) as packed:
-            for tokens in (many, 1, few) * 3:
+            for tokens in (many, 1, few) * 4:
                 packing = Packing.of_text([0] * tokens, slot, device)
                 start = time.perf_counter()
                 packed.run(packing).sum().item()
                 seconds[tokens] = min(time.perf_counter() - start, seconds.get(tokens, math.inf))
         one = seconds[1]
-        each = max((seconds[many] - seconds[few]) / (many - few), one / 256)
+        each = max((seconds[many] - seconds[few]) / (many - few), one / 64)
         several = seconds[few] - (few - 1) * each - one
-        _COSTS[model] = PassCost(_rounded(one / each), _rounded(several / each) if several > each else 0.0)
+        _COSTS[model] = PassCost(_rounded(one / each), _rounded(several / each) if several > one / 3 else 0.0)
     return _COSTS[model]
 
 
 def _rounded(tokens: float) -> float:
-    return 2.0 ** round(math.log2(tokens))
+    return 4.0 ** round(math.log(max(tokens, 1.0), 4))
