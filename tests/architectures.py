@@ -59,6 +59,9 @@ ARCHITECTURES: dict[str, Callable[[], Any]] = {
     "glm4": partial(tiny_family, "Glm4"),
 }
 
+# Models that only the any-cache engine can cache: linear attention, state-space layers beside attention, convolutions,
+# and attention that asks no interface.
+OWN_CACHE = ("qwen3_next", "falcon_h1", "lfm2", "bloom")
 
 # One of each unusual kind, of those that `benchmarks/architectures.py` builds: attn_out, mlp_out and heads of the first
 # block that has attention, and of the first that has a convolution, a recurrence or linear attention in its place.

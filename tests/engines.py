@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from typing import get_args
 
@@ -15,8 +15,8 @@ from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.config import Persistence
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching import engine, reference
+from crosspatch.patching.batches import generate
 from crosspatch.patching.drafts import PassCost
-from crosspatch.patching.engine import run_cached
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.reference import run_reference
 from crosspatch.patching.scores import Step
@@ -50,12 +50,12 @@ def both(
     known: Sequence = (),
     compared: Callable[[int, Patch], bool] = lambda question, patch: True,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """All questions by the cached engine in one batch, and by the reference each alone, under the `compared` patches.
+    """All questions by the run's engine in one batch, and by the reference each alone, under the `compared` patches.
 
     `compared` gets the number of a question and a patch.
     """
     ids = [pair.encode(question) for question in questions]
-    written = run_cached(pair, [Prompt(i, patches, known=k) for i, k in zip_longest(ids, known, fillvalue=())], run)
+    written = generate(pair, [Prompt(i, patches, known=k) for i, k in zip_longest(ids, known, fillvalue=())], run)
     fast = [[t for t in one.trajectories if compared(q, t.patch)] for q, one in enumerate(written)]
     texts = {(*i, *t.tokens[:n]) for i, own in zip(ids, fast, strict=True) for t in own for n in range(len(t.tokens))}
     with remembered_passes(patches, texts):
@@ -161,6 +161,12 @@ def counted() -> Iterator[Counter]:
         counting(engine.Rounds, "fork", lambda *_: {"parted": 1})
         counting(KeyValues, "fork", lambda *_: {"forked": 1})
         yield counts
+
+
+def fitting(run: PatchRun, pair: ModelPair) -> PatchRun:
+    """The run, with the engine that the pair's layers need."""
+    kinds = set(getattr(pair.clean.config, "layer_types", None) or ())
+    return replace(run, engine="any_cache") if kinds & {"linear_attention", "conv"} else run
 
 
 def exact_scores(pair: ModelPair, given: ForcedText, names: Iterable[str], run: PatchRun) -> list[Trajectory]:

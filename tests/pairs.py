@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from architectures import PARALLEL, tiny_architecture
+from architectures import OWN_CACHE, PARALLEL, tiny_architecture
 from crosspatch.config import COMPONENTS, Component
 from crosspatch.models.blocks import find_blocks
 from crosspatch.models.chat import PromptFormat
@@ -78,5 +78,7 @@ def child_in(pair: ModelPair, *layers: int, part: str = "") -> ModelPair:
 
 
 def components_of(name: str) -> tuple[Component, ...]:
-    """The components that an architecture's blocks have."""
+    """The components that all of an architecture's blocks have."""
+    if name in OWN_CACHE:
+        return ("resid_post",)
     return tuple(c for c in COMPONENTS if not (c == "resid_mid" and name in PARALLEL))

@@ -170,9 +170,9 @@ def test_a_file_of_ones_own_is_trained_on(cli, tmp_path):
 
 
 def test_verify(cli, monkeypatch):
-    # Five components, two directions, two persistences.
+    # Two cached engines, five components, two directions, two persistences.
     one = ("--layers", "0,2", "--component", "head", "--heads", "1")
-    for chosen, count in ((("--layers", "2"), 20), (one, 4)):
+    for chosen, count in ((("--layers", "2"), 40), (one, 8)):
         assert cli("verify", *PAIR, *chosen, "--max-new-tokens", "2", code=0).out.count("yes") == count
 
     def wrong(pair, prompts, run, original=batches.run_cached):

@@ -95,7 +95,7 @@ def test_every_public_name_has_its_reference():
         return {name for name, home in crosspatch._HOME.items() if not {f"{home}.{name}", home} & listed}
 
     assert missing(page) == set()
-    assert missing(page.replace("::: crosspatch.patching.scoring.score", "")) == {"score"}
+    assert missing(page.replace("::: crosspatch.analysis.patch.score", "")) == {"score"}
     assert missing(page.replace("::: crosspatch.analysis.patch.patch", "::: crosspatch.patching.patch")) == {"patch"}
 
 

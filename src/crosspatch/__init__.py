@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
-    from crosspatch.analysis.patch import patch
+    from crosspatch.analysis.patch import patch, score
     from crosspatch.config import Experiment
     from crosspatch.errors import CrosspatchError, UsageError
     from crosspatch.experiment.stages import run_experiment
     from crosspatch.grading.grading import grade
     from crosspatch.models.pair import ModelPair
     from crosspatch.patching.result import PatchResult
-    from crosspatch.patching.scoring import score
     from crosspatch.report.notebook import depth_chart, head_map, heatmap
     from crosspatch.settings_io import load_experiment
     from crosspatch.statistics.patch_mode import PatchMode
@@ -45,7 +44,7 @@ _HOME = {
     "load_experiment": "crosspatch.settings_io",
     "patch": "crosspatch.analysis.patch",
     "run_experiment": "crosspatch.experiment.stages",
-    "score": "crosspatch.patching.scoring",
+    "score": "crosspatch.analysis.patch",
 }
 
 __all__ = [

@@ -19,7 +19,7 @@ Directions = Literal["corrupt", "repair", "both"]
 Persistence = Literal["transient", "persistent"]
 Component = Literal["resid_post", "resid_mid", "attn_out", "mlp_out", "head"]
 COMPONENTS: tuple[Component, ...] = get_args(Component)
-Engine = Literal["cached", "reference"]
+Engine = Literal["cached", "any_cache", "reference"]
 Domain = Literal["related", "near", "unrelated_math", "general", "alignment"]
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
 # Each family of mathematics and the forms of its questions.
@@ -399,8 +399,9 @@ class Patch(Settings):
     )
     engine: Engine = Field(
         "cached",
-        description="cached: many patches in one batch, with a cache of keys and values; reference: the published "
-        "algorithm, slow",
+        description="cached: many patches in one batch, with a cache of keys and values; any_cache: the same with the "
+        "model's own cache, slower; reference: the published algorithm, slowest. If the models fail the quick check "
+        "with an engine, the next one is used",
     )
     memory_gb: float | None = Field(
         None,
@@ -424,7 +425,7 @@ class Patch(Settings):
         "(the difference at the same step of another prompt of the domain), or children named in the setting "
         "controls; null: all of them",
     )
-    quick_check: bool = Field(True, description="Try the cached engine on the pair before it is used (seconds)")
+    quick_check: bool = Field(True, description="Try the engine on the pair before it is used (seconds)")
     attribution: Count = Field(
         0,
         description="Number of sites to patch: the top sites by attribution patching; 0: patch all chosen sites",

@@ -16,7 +16,7 @@ from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scores import Step, Steps
 from crosspatch.patching.trajectory import PatchRun, Trajectory
-from engines import exact_scores, hooks_and_forwards
+from engines import exact_scores, fitting, hooks_and_forwards
 from pairs import architecture_pair, child_in, components_of, in_bfloat16
 
 GIVEN = ForcedText(list(range(20, 32)), [*range(40, 64)])
@@ -25,11 +25,13 @@ RUN = PatchRun()
 
 # Windows, soft caps, sinks and experts are among them.
 @torch.no_grad()
-@pytest.mark.parametrize("family", ["qwen3", "qwen3_moe", "gemma2", "gemma3", "gpt_oss", "gpt2", "gpt_neox", "granite"])
+@pytest.mark.parametrize(
+    "family", ["qwen3", "qwen3_moe", "gemma2", "gemma3", "gpt_oss", "gpt2", "gpt_neox", "granite", "qwen3_next"]
+)
 def test_the_estimate_is_the_slope_of_the_exact_effect(family):
     """How ΔL grows as the last position moves towards the source, by two plain passes over the whole sequence."""
     pair = architecture_pair(family, 0.3)
-    found = attribution_patching(pair, [GIVEN], RUN)
+    found = attribution_patching(pair, [GIVEN], fitting(RUN, pair), components=components_of(family))
     assert set(found.cells["component"]) == set(components_of(family))
     steps = found.steps.filter("disagree").head(2)
     assert steps.height == 2

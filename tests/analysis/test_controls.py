@@ -5,35 +5,38 @@ import torch
 
 from crosspatch.analysis import controls
 from crosspatch.analysis.controls import ControlReader, PatchedText
-from crosspatch.analysis.teacher_forcing import ForcedText, PairReader, TextReader
-from crosspatch.patching.engine import run_cached
+from crosspatch.analysis.teacher_forcing import ForcedText, PairReader, text_reader
+from crosspatch.patching.batches import generate
 from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun, Prompt
-from engines import TOLERANCE, equal_steps
+from engines import TOLERANCE, equal_steps, fitting
 from pairs import QUESTION, QUESTIONS, architecture_pair, components_of
 
 RUN = PatchRun(max_new_tokens=10)
 
 
-@pytest.fixture(scope="module", params=["qwen3", "gemma3", "gpt_neox"])
+@pytest.fixture(scope="module", params=["qwen3", "gemma3", "gpt_neox", "qwen3_next"])
 def case(request):
     """A pair, the text of a prompt with patches of all components, and another prompt's."""
     pair = architecture_pair(request.param)
     patches = [
         *patch_grid([0, 1, 3], 4, components_of(request.param), heads=[2], n_heads=4),
-        Patch.parse("L1.attn_out+L2.mlp_out"),
+        Patch.parse("L1.attn_out+L3.mlp_out"),
     ]
     texts = []
     for question in (QUESTION, QUESTIONS[2]):
         ids = pair.encode(question)
-        texts.append(ForcedText(ids, run_cached(pair, [Prompt(ids, [], answers=True)], RUN)[0].target.tokens))
+        texts.append(
+            ForcedText(ids, generate(pair, [Prompt(ids, [], answers=True)], fitting(RUN, pair))[0].target.tokens)
+        )
     steps = {patch: [1, 4, 7] if i % 2 else [0, 4, 9] for i, patch in enumerate(patches)}
     return pair, PatchedText(texts[0], steps), texts[1]
 
 
 def scored(pair, patched, *named, run=RUN, other=None):
     """The scores by control, patch and step of all these controls together."""
+    run = fitting(run, pair)
     reader = ControlReader(pair, patched, run, other and PairReader(pair, other, run))
     moves = {str(i): reader.moved(control) for i, control in enumerate(named)}
     return {
@@ -53,7 +56,7 @@ def furthest(one, other):
 
 def exact(pair, patched, run=RUN):
     """The patch itself, along the same text."""
-    trajectories = score_tokens(pair, patched.given.prompt, patched.given.text, list(patched.steps), run)
+    trajectories = score_tokens(pair, patched.given.prompt, patched.given.text, list(patched.steps), fitting(run, pair))
     return {("0", t.patch.name, step): t.steps[step] for t in trajectories for step in patched.steps[t.patch]}
 
 
@@ -88,13 +91,14 @@ def test_another_prompts_difference_and_controls_scored_together(case):
 
 def test_a_random_direction_is_as_long_as_the_difference(case):
     pair, patched, _ = case
-    reader = ControlReader(pair, patched, RUN)
+    run = fitting(RUN, pair)
+    reader = ControlReader(pair, patched, run)
     for control, needed in (("random", "generator"), ("other_prompt", "another prompt")):
         with pytest.raises(ValueError, match=needed):
             reader.moved(control)
     moved = reader.moved("random", torch.Generator().manual_seed(0))
     here, there = (
-        TextReader(model, patched.given).activations(patched.all_steps, patched.sites)
+        text_reader(model, patched.given, run).activations(patched.all_steps, patched.sites)
         for model in (pair.clean, pair.corrupted)
     )
     for site in patched.sites:

@@ -17,7 +17,7 @@ from crosspatch.models.site import Site
 from crosspatch.patching.scores import delta
 from crosspatch.patching.trajectory import PatchRun, recovered
 from crosspatch.tables import LOCALISATION
-from engines import TOLERANCE, exact_scores
+from engines import TOLERANCE, exact_scores, fitting
 from pairs import architecture_pair, child_in
 
 TEXTS = {"a": ForcedText(range(20, 32), [*range(40, 64)]), "b": ForcedText([7, 9], [*range(90, 80, -1)])}
@@ -27,11 +27,18 @@ RUN = PatchRun()
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("family", "direction"),
-    [("qwen3", "corrupt"), ("gemma3", "repair"), ("gpt_neox", "corrupt"), ("granite", "repair")],
+    [
+        ("qwen3", "corrupt"),
+        ("gemma3", "repair"),
+        ("gpt_neox", "corrupt"),
+        ("granite", "repair"),
+        ("qwen3_next", "repair"),
+    ],
 )
 def test_what_is_measured_is_what_the_engine_and_plain_passes_give(family, direction):
     """At the current position the exact scores; at all positions plain passes with every position replaced."""
-    pair, run = architecture_pair(family), PatchRun(direction)
+    pair = architecture_pair(family)
+    run = fitting(PatchRun(direction), pair)
     target, source = pair.target_and_source(direction)
     found = localise(pair, TEXTS, run, top=3)
     # ΔL keeps its sign in the repair direction, so the gap changes its own.

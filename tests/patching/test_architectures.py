@@ -1,18 +1,24 @@
 """The cached engine gives what the published algorithm gives, on every architecture, component and kind of run."""
 
+from dataclasses import replace
 from itertools import cycle
+from typing import get_args
 
 import polars as pl
 import pytest
 
-from architectures import ARCHITECTURES, N_LAYERS
+from architectures import ARCHITECTURES, N_LAYERS, OWN_CACHE
 from crosspatch.analysis.patch import patch
+from crosspatch.config import COMPONENTS, Direction
+from crosspatch.models.components import find_components
 from crosspatch.models.generation import answer
-from crosspatch.patching.patches import patch_grid
-from crosspatch.patching.quick_check import quick_check
-from crosspatch.patching.trajectory import PatchRun
-from engines import both, counted, gap
-from pairs import QUESTIONS, architecture_pair, components_of
+from crosspatch.models.site import Site
+from crosspatch.patching.batches import generate
+from crosspatch.patching.patches import Patch, patch_grid
+from crosspatch.patching.quick_check import quick_check, usable_engine
+from crosspatch.patching.trajectory import PatchRun, Prompt
+from engines import PERSISTENCES, both, counted, gap
+from pairs import QUESTION, QUESTIONS, architecture_pair, components_of
 
 STEPS = 6
 # Both directions and both persistences of an architecture, in two runs.
@@ -56,6 +62,38 @@ def test_engine_is_reference(name, runs):
             texts = fast.group_by("prompt_id", "patch", maintain_order=True).agg("token_id")
             assert texts["token_id"].n_unique() > len(QUESTIONS)
     assert min(counts[name] for name in ("kept", "rejected", "parted", "forked")) > 0, counts
+
+
+@pytest.mark.parametrize("persistence", PERSISTENCES)
+@pytest.mark.parametrize("name", OWN_CACHE)
+def test_models_with_a_cache_of_their_own(name, persistence, monkeypatch):
+    """Equally long prompts share a batch; the schedule depends on the models' tokens, and a text ends early."""
+    pair = architecture_pair(name, scale=0.3)
+    assert quick_check(pair, patch_grid("all", N_LAYERS)) is not None
+    assert usable_engine(pair, patch_grid("all", N_LAYERS), "cached", 64) == "any_cache"
+    have = find_components(pair.clean).has
+    grid = patch_grid([1, 3], N_LAYERS, COMPONENTS, heads=[2], n_heads=4)
+    patches = [patch for patch in grid if have(patch.sites[0])]
+    patches += [Patch.parse(f"L0.resid_post@{when}") for when in ("disagree", "every:2", "tokens:digits")]
+    patches.append(Patch((Site(0), patches[-4].sites[0])))
+    questions = [*QUESTIONS, QUESTION.replace("18", "19")]
+    runs = [PatchRun(way, persistence, STEPS, engine="any_cache") for way in get_args(Direction)]
+    asked = [Prompt(pair.encode(QUESTION), patches)]
+    for run in runs:
+        stop = generate(pair, asked, run)[0].trajectories[0].tokens[2]
+        with monkeypatch.context() as ending:
+            ending.setattr(type(pair), "stop_tokens", frozenset({stop}))
+            fast, slow = both(pair, questions, patches, run)
+        found = gap(fast, slow)
+        assert found.close, (run, found)
+        assert found.scored > 20
+        lengths = fast.group_by("prompt_id", "patch").len()["len"]
+        assert lengths.min() < STEPS == lengths.max()
+    # The control: from the second step on the other persistence gives another result.
+    ways = (replace(runs[1], persistence=persistence) for persistence in PERSISTENCES)
+    both_ways = zip(*(generate(pair, asked, way)[0].trajectories for way in ways), strict=True)
+    same = [(a.steps[1], b.steps[1]) for a, b in both_ways if a.tokens[0] == b.tokens[0] and len(a.steps) > 1]
+    assert max(abs(a.kl_patched - b.kl_patched) for a, b in same) > 1e-2
 
 
 @pytest.mark.parametrize("name", ["qwen3_sliding", "gpt_oss"])

@@ -6,11 +6,13 @@ import torch
 from crosspatch.errors import CrosspatchError
 from crosspatch.models.blocks import text_config
 from crosspatch.patching import batches
-from crosspatch.patching.batches import prompts_at_once, rows_at_once, run_in_batches
+from crosspatch.patching.any_cache import forks_at_once
+from crosspatch.patching.batches import generate, prompts_at_once, rows_at_once, run_in_batches
 from crosspatch.patching.engine import run_cached
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.trajectory import PatchRun, Prompt
-from engines import equal_written
+from crosspatch.patching.two_stream.key_values import bytes_per_position
+from engines import equal_written, fitting
 from pairs import QUESTIONS, architecture_pair
 
 RUN = PatchRun(max_new_tokens=6)
@@ -24,13 +26,16 @@ def case(name="qwen3"):
 
 @pytest.mark.parametrize(
     ("name", "persistence", "rows"),
-    [("qwen3", "transient", 1), ("llama", "persistent", 1), ("gpt2", "transient", 3), ("qwen3", "persistent", 8)],
+    [
+        *(("qwen3", "transient", 1), ("llama", "persistent", 1), ("gpt2", "transient", 3), ("qwen3", "persistent", 8)),
+        ("lfm2", "transient", 3),
+    ],
 )
 def test_batched_is_looped(name, persistence, rows):
     """With one row each patch of each prompt runs alone."""
     pair, prompts = case(name)
-    run = PatchRun(persistence=persistence, max_new_tokens=6)
-    equal_written(run_cached(pair, prompts, run), list(run_in_batches(pair, prompts, run, rows)))
+    run = fitting(PatchRun(persistence=persistence, max_new_tokens=6), pair)
+    equal_written(generate(pair, prompts, run), list(run_in_batches(pair, prompts, run, rows)))
 
 
 def limit(monkeypatch, most: int, error: Exception) -> list[int]:
@@ -89,3 +94,12 @@ def test_the_budget_sets_the_rows():
     # The default is half of what is free.
     assert 1 <= fitting(None) <= batches.MOST_ROWS
     assert [prompts_at_once(patches, 32) for patches in (1, 5, 32, 33)] == [32, 6, 1, 1]
+
+
+def test_forks_of_a_cache_take_the_memory_that_is_measured():
+    """Keys and values three times instead of twice, and beside them what a state-space layer keeps."""
+    positions = 100
+    for name, least, most in (("qwen3", 8, 8), ("falcon_h1", 1, 7)):
+        model = architecture_pair(name).clean
+        given = 2 * 12 * positions * bytes_per_position(model.config, model.dtype.itemsize)
+        assert least <= forks_at_once(model, given, positions) <= most

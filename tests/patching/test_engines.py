@@ -10,7 +10,7 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 
 from crosspatch.analysis.patch import patch
-from crosspatch.config import Direction
+from crosspatch.config import Direction, Engine
 from crosspatch.errors import UsageError
 from crosspatch.patching.engine import run_cached
 from crosspatch.patching.patches import Patch, patch_grid
@@ -148,11 +148,12 @@ def test_several_sites_at_once(persistence):
 def test_patch_gives_the_same_by_either_engine(persistence):
     pair, prompts = architecture_pair("llama"), dict(zip("ab", QUESTIONS, strict=False))
     options = {"component": ["resid_post", "head"], "heads": [0], "persistence": persistence, "direction": "both"}
-    fast, slow = (
-        patch(pair, prompts, layers=[3, 1], engine=engine, max_new_tokens=4, **options)
-        for engine in ("cached", "reference")
+    fast, own, slow = (
+        patch(pair, prompts, layers=[3, 1], engine=engine, max_new_tokens=4, **options) for engine in get_args(Engine)
     )
     assert gap(fast.scores, slow.scores).close
+    assert gap(own.scores, slow.scores).close
+    assert own.generations.equals(slow.generations)
     assert fast.scores.group_by("prompt_id", "layer", "component", "direction").len().height == 16
     # The unpatched models' texts, too, which the reference engine generates plainly.
     assert fast.generations.equals(slow.generations)

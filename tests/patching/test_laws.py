@@ -1,6 +1,7 @@
 """Laws of patching, each with its negative control."""
 
 import copy
+from dataclasses import replace
 from itertools import count, product
 from typing import get_args
 
@@ -14,7 +15,7 @@ from crosspatch.models.hooks import editing, reading
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import last_logits
-from crosspatch.patching.engine import run_cached
+from crosspatch.patching.batches import generate
 from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.reference import patched_logits, run_reference
 from crosspatch.patching.trajectory import PatchRun, Prompt
@@ -22,7 +23,7 @@ from engines import CTS_TOLERANCE, DELTAS, LARGE_DENOMINATOR, PERSISTENCES, hook
 from pairs import ARCHITECTURES, QUESTION, architecture_pair, child_in, make_pair
 
 # The reference does the same on every architecture; `test_architectures` compares the cached engine with it on all.
-ENGINES = [*((name, "cached") for name in ARCHITECTURES), ("qwen3", "reference")]
+ENGINES = [*((name, "cached") for name in ARCHITECTURES), ("qwen3", "any_cache"), ("qwen3", "reference")]
 RUN = PatchRun(max_new_tokens=6)
 RESID = patch_grid("all", 4)
 # Each component, in a low block and in the last one.
@@ -33,8 +34,8 @@ ROUNDING = 1e-5
 
 def swept(pair, engine, run=RUN, patches=RESID, ids=None):
     ids = pair.encode(QUESTION) if ids is None else ids
-    if engine == "cached":
-        return table(pair, run_cached(pair, [Prompt(ids, patches)], run)[0].trajectories, run)
+    if engine != "reference":
+        return table(pair, generate(pair, [Prompt(ids, patches)], replace(run, engine=engine))[0].trajectories, run)
     with remembered_passes(patches):
         return table(pair, run_reference(pair, ids, patches, run), run)
 

@@ -49,5 +49,6 @@ def test_a_pair_that_fails_gets_the_reference_and_is_told(monkeypatch, caplog):
     monkeypatch.setattr(module, "_TOLERANCE", dict.fromkeys(module._TOLERANCE, 0.0))
     assert usable_engine(pair, GRID, "cached", 64) == "reference"
     assert "the cached engine cannot be used on this pair" in caplog.text
+    assert "the any_cache engine cannot be used on this pair" in caplog.text
     assert usable_engine(pair, GRID, "reference", 64) == "reference"
-    assert len(caplog.records) == 1
+    assert len(caplog.records) == 2

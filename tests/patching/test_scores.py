@@ -9,6 +9,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
+from crosspatch.analysis.patch import score
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.patching import scoring
 from crosspatch.patching.engine import run_cached
@@ -16,7 +17,7 @@ from crosspatch.patching.measures import Recovered, recovered_fraction
 from crosspatch.patching.patches import Patch, Schedule, patch_grid
 from crosspatch.patching.reference import scores_of_patches, step_scores
 from crosspatch.patching.scores import Contexts, Step, Steps, delta, transfer_scores
-from crosspatch.patching.scoring import score, score_tokens
+from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun, Prompt, Trajectory, recovered
 from engines import TOLERANCE, equal_steps, equal_trajectories
 from pairs import QUESTION, architecture_pair, components_of

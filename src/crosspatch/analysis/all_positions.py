@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from crosspatch.analysis.teacher_forcing import ForcedText, difference
-from crosspatch.models.hooks import editing, plain_pass, remembering, replacing
+from crosspatch.models.blocks import decoder
+from crosspatch.models.hooks import Edit, editing, plain_pass, remembering
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
@@ -23,9 +24,6 @@ from crosspatch.models.unembedding import unembed
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scores import Predictions, delta
 from crosspatch.patching.trajectory import PatchRun
-from crosspatch.patching.two_stream.key_values import KeyValues
-from crosspatch.patching.two_stream.packing import Packing, Token
-from crosspatch.patching.two_stream.passes import packed_pass, starting
 
 # Patched positions in one pass at most, but at least those of one patch, which bounds memory.
 POSITIONS_AT_ONCE = 2048
@@ -45,8 +43,7 @@ class AllPositions:
         self._ids = given.read[: given.first + max(steps) + 1]
         self._rows = [given.first + step for step in steps]
         self._device = input_device(self._target)
-        below = [Site(layer) for layer in range(pair.n_layers)]
-        hidden, self._here = plain_pass(self._target, self._ids, [*sites, *below])
+        hidden, self._here = plain_pass(self._target, self._ids, sites)
         other, self._there = plain_pass(source, self._ids, sites)
         logits = self._logits(self._target, hidden), self._logits(source, other).to(hidden.device)
         self._unpatched = Predictions.of(*logits, run.direction)
@@ -55,9 +52,8 @@ class AllPositions:
         """Measure each patch separately, by its name: ΔL_patched − ΔL_target, summed over the steps."""
         found: dict[str, float] = {}
         size = max(1, POSITIONS_AT_ONCE // len(self._ids))
-        ordered = sorted(patches, key=lambda patch: patch.entry)
-        for start in range(0, len(ordered), size):
-            some = ordered[start : start + size]
+        for start in range(0, len(patches), size):
+            some = patches[start : start + size]
             for patch, hidden in zip(some, self._patched(some), strict=True):
                 found[patch.name] = float((self._deltas(hidden) - self._unpatched.delta_target).sum())
         return found
@@ -76,33 +72,24 @@ class AllPositions:
         return effects
 
     def _patched(self, patches: Sequence[Patch]) -> list[Float[Tensor, "N D"]]:
-        """Return the patched target's last hidden states for each patch; patches must be sorted by start block."""
-        length = len(self._ids)
-        past = KeyValues(self._device, length, lanes=len(patches))
-        tokens: list[Token] = []
-        joins: dict[int, list[int]] = {}
-        for patch in patches:
-            lane = past.open()
-            tokens += [Token(token, at, lane, patch.entry) for at, token in enumerate(self._ids)]
-            if patch.entry:
-                joins.setdefault(patch.entry, []).extend(range(length))
-        starts = {patch: i * length for i, patch in enumerate(patches)}
-        every = torch.arange(length)
+        """Return the patched target's last hidden states for each patch."""
+        ids = torch.tensor([self._ids] * len(patches), device=self._device)
         edits = {}
         for site in {site for patch in patches for site in patch.sites}:
-            there = [start + every for patch, start in starts.items() if site in patch.sites]
-            edits[site] = replacing(torch.cat(there), self._there[site], every.repeat(len(there)))
-        hidden = packed_pass(
-            self._target,
-            Packing.of(tokens, self._device),
-            past,
-            {entry: starting(self._here[Site(entry - 1)][places]) for entry, places in joins.items()},
-            edits,
-        )
-        return [hidden[start : start + length] for start in starts.values()]
+            rows = torch.tensor([i for i, patch in enumerate(patches) if site in patch.sites])
+            edits[site] = _throughout(rows, self._there[site])
+        with editing(self._target, edits):
+            return list(decoder(self._target)(input_ids=ids, use_cache=False)[0])
 
     def _deltas(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, " U"]:
         return delta(self._logits(self._target, hidden), *self._unpatched.compared)
 
     def _logits(self, model: nn.Module, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "U V"]:
         return unembed(model, hidden[self._rows], float32=self._float32)
+
+
+def _throughout(rows: Int[Tensor, " P"], values: Float[Tensor, "N W"]) -> Edit:
+    """Return an edit that replaces the activations [B, N, W] of some rows at every position."""
+    return lambda activation: activation.index_copy(
+        0, rows.to(activation.device), values.to(activation).expand(len(rows), -1, -1)
+    )

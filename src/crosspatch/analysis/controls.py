@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from crosspatch.analysis.steering import random_like
-from crosspatch.analysis.teacher_forcing import Activations, Cell, ForcedText, PairReader, TextReader, difference
+from crosspatch.analysis.teacher_forcing import Activations, Cell, ForcedText, PairReader, difference, text_reader
 from crosspatch.config import Direction, OwnControl
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
@@ -81,8 +81,7 @@ class ControlReader:
         """
         steps, sites = self._patched.all_steps, self._patched.sites
         if isinstance(control, nn.Module):
-            reader = TextReader(control, self._both.given, float32_unembedding=self._run.float32_unembedding)
-            return reader.activations(steps, sites)
+            return text_reader(control, self._both.given, self._run).activations(steps, sites)
         if control == "self":
             return self._here
         if control == "random":

@@ -69,17 +69,18 @@ def first_divergence(
     given: ForcedText,
     layers: Sequence[int] | None = None,
     *,
-    float32_unembedding: bool = False,
+    run: PatchRun | None = None,
 ) -> pl.DataFrame:
     """Measure the four ΔLs at each of `layers` (None: all); returns no rows if the models never disagree.
 
-    `given` has the text that the clean model generates from the prompt. Raises UsageError for an empty text or a layer
+    `given` has the text that the clean model generates from the prompt; `run`, in the corrupt direction, has
+    the engine. Raises UsageError for an empty text or a layer
     that the models do not have.
     """
     if not given.prompt or not given.text:
         raise UsageError("got an empty prompt or text, expected at least one token of each")
     cuts = numbered("layer", "all" if layers is None else layers, pair.n_layers)
-    both = PairReader(pair, given, PatchRun(float32_unembedding=float32_unembedding))
+    both = PairReader(pair, given, run or PatchRun())
     readers = both.target, both.source
     apart = both.predictions().disagree.nonzero()
     if not len(apart):

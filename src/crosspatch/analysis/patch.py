@@ -1,16 +1,17 @@
-"""The function `patch`, which chooses patches, runs them on prompts, and measures controls in the same cells."""
+"""The functions `patch`, which runs patches on prompts and measures controls, and `score`, along a given text."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar, get_args
 
 import polars as pl
 from torch import nn
 
 from crosspatch.analysis.controls import Controls
-from crosspatch.analysis.selection import select_patches
+from crosspatch.analysis.selection import check_choice, select_patches
 from crosspatch.config import Component, Directions, Engine, OwnControl, Persistence
 from crosspatch.errors import UsageError
 from crosspatch.models.blocks import text_config
@@ -18,11 +19,14 @@ from crosspatch.models.chat import unpad
 from crosspatch.models.compatibility import Layers
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import input_device
+from crosspatch.models.site import Site
 from crosspatch.patching.batches import rows_at_once
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.quick_check import usable_engine
 from crosspatch.patching.result import PatchResult, token_texts
+from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.sweep import Sweep, choose_patches, patch_runs
+from crosspatch.patching.trajectory import PatchRun
 from crosspatch.tables import CONTROLS
 
 logger = logging.getLogger(__name__)
@@ -80,6 +84,7 @@ def patch(
     pair.eval()
     if attribution < 0:
         raise UsageError(f"got attribution {attribution}, expected the number of sites to patch, 0 or more")
+    longest = max(map(len, encoded.values())) + max_new_tokens
     selection = None
     if attribution or target_fraction is not None:
         grid = ((layers, "all"), (heads, "all"), (window, 1), (schedule, "all"))
@@ -90,11 +95,14 @@ def patch(
             )
         if len(runs) > 1 or persistence == "persistent":
             raise UsageError("attribution and target_fraction choose transient patches of one direction")
+        check_choice(attribution, target_fraction)
+        middle = [Patch((Site(pair.n_layers // 2),))]
+        (run,) = _with_engine(pair, runs, middle, engine, longest, quick_check=quick_check)
         components = (component,) if isinstance(component, str) else component
         selection = select_patches(
             pair,
             encoded,
-            runs[0],
+            run,
             {},
             components,
             attribution=attribution,
@@ -105,19 +113,67 @@ def patch(
     else:
         component = component or "resid_post"
         chosen = choose_patches(pair, layers, component, heads=heads, window=window, schedule=schedule, patches=patches)
-    longest = max(map(len, encoded.values())) + max_new_tokens
-    if quick_check:
-        engine = usable_engine(pair, chosen, engine, longest)
+    runs = _with_engine(pair, runs, chosen, engine, longest, quick_check=quick_check)
     rows = rows_at_once(text_config(pair.clean), pair.clean.dtype, input_device(pair.clean), longest, memory_gb)
-    scores, texts = Sweep(pair, chosen, runs, engine, rows).over(encoded)
+    scores, texts = Sweep(pair, chosen, runs, rows).over(encoded)
     cells = CONTROLS.frame()
-    if measured and engine == "reference":
+    if measured and runs[0].engine == "reference":
         logger.warning("controls are not measured: the reference engine, which runs on this pair, does not have them")
     elif measured:
         of = Controls(pair, encoded, scores, runs, children=children, seed=seed)
         cells = pl.concat(of.after(prompt_id, measured) for prompt_id in encoded)
     table = None if selection is None else selection.table
     return PatchResult(scores, texts, token_texts(scores, pair.prompts), cells, table)
+
+
+def score(
+    pair: ModelPair,
+    prompt_id: str,
+    question: str,
+    text: str | Sequence[int],
+    patches: Iterable[Patch | str],
+    *,
+    direction: Directions = "corrupt",
+    small_denominator: float | None = None,
+    float32_unembedding: bool = False,
+    engine: Engine = "cached",
+    quick_check: bool = True,
+) -> pl.DataFrame:
+    """Score transient patches at each token of a given text; the table is `SCORES` of crosspatch.tables.
+
+    `text` is a solution, tokenised with its question like a training example, or token ids. Patches have names such as
+    `L17.attn_out+L18.head.3`. `small_denominator` is in logits; None: by the models' precision. Raises UsageError for
+    a site that the models do not have, and if only the reference engine can run them.
+    """
+    runs = patch_runs(pair, direction, small_denominator=small_denominator, float32_unembedding=float32_unembedding)
+    pair.eval()
+    chosen = choose_patches(pair, patches=[patches] if isinstance(patches, str | Patch) else patches)
+    if isinstance(text, str):
+        prompt, tokens = pair.prompts.example(question, text)
+        pair.check_length(len(prompt), len(tokens))
+    else:
+        tokens = [int(token) for token in text]
+        prompt = pair.encode(question, len(tokens))
+    runs = _with_engine(pair, runs, chosen, engine, len(prompt) + len(tokens), quick_check=quick_check)
+    return pl.concat(
+        trajectory.frame(prompt_id, run, pair.prompts)
+        for run in runs
+        for trajectory in score_tokens(pair, prompt, tokens, chosen, run)
+    )
+
+
+def _with_engine(
+    pair: ModelPair,
+    runs: Sequence[PatchRun],
+    patches: Sequence[Patch],
+    wanted: Engine,
+    positions: int,
+    *,
+    quick_check: bool,
+) -> list[PatchRun]:
+    """Return the runs with the wanted engine, or with one that passes the quick check."""
+    engine = usable_engine(pair, patches, wanted, positions) if quick_check else wanted
+    return [replace(run, engine=engine) for run in runs]
 
 
 def _checked_controls(

@@ -85,12 +85,17 @@ def select_patches(
     Effects are computed along the target's own texts for `prompts` (token ids by prompt_id), which are taken from
     `answers` or generated. Raises UsageError if both `attribution` and `target_fraction` are given, or neither.
     """
-    if bool(attribution) == (target_fraction is not None):
-        raise UsageError("give either attribution (number of sites to patch) or target_fraction (fraction to recover)")
+    check_choice(attribution, target_fraction)
     texts = target_texts(pair, prompts, run, answers)
     if target_fraction is None:
         return best_by_attribution(pair, texts, run, components, attribution)
     return smallest_set(pair, texts, run, components, target_fraction, beam)
+
+
+def check_choice(attribution: int, target_fraction: float | None) -> None:
+    """Raise UsageError if both `attribution` and `target_fraction` are given, or neither."""
+    if bool(attribution) == (target_fraction is not None):
+        raise UsageError("give either attribution (number of sites to patch) or target_fraction (fraction to recover)")
 
 
 def target_texts(

@@ -10,21 +10,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from crosspatch.models.hooks import Edit, reading, remembering, replacing
+from crosspatch.errors import UsageError
+from crosspatch.models.hooks import Edit, editing, plain_pass, reading, remembering, replacing
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import UNEMBED_AT_ONCE, unembed
+from crosspatch.patching.any_cache import Past, in_rows
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scores import Predictions, delta, predict
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
 from crosspatch.patching.two_stream.passes import Join, packed_pass, starting
+
+# Maximum number of forks of a cache in one pass, which bounds memory.
+FORKS_AT_ONCE = 64
 
 # For each site, one row for each of U steps.
 Activations = Mapping[Site, Float[Tensor, "U W"]]
@@ -79,7 +85,7 @@ class TextReader:
     def activations(self, steps: Sequence[int], sites: Sequence[Site]) -> dict[Site, Float[Tensor, "U W"]]:
         """Compute the activations of sites at some steps."""
         with reading(self.model, sites) as activations:
-            packed_pass(self.model, self._packing(steps), self._past)
+            self._pass(steps)
         return {site: activation[0] for site, activation in activations.items()}
 
     def patched(self, cells: Sequence[Cell]) -> Float[Tensor, "C D"]:
@@ -119,7 +125,7 @@ class TextReader:
         at = streams or {}
         edits = {site: remembering(live, site, at.get(site)) for site in {*sites, *at}}
         with torch.enable_grad():
-            hidden = packed_pass(self.model, self._packing(steps), self._past, edits=edits)
+            hidden = self._pass(steps, edits)
         # Differentiate the unembedding separately, a few positions at a time, so that few logits are in memory.
         ys = (y.to(hidden.device) for y in (y_clean, y_corrupt))
         parts = (whole.split(UNEMBED_AT_ONCE) for whole in (hidden.detach(), *ys))
@@ -135,10 +141,91 @@ class TextReader:
             total = delta(self.unembed(wanted), y_clean, y_corrupt).sum()
         return torch.autograd.grad(total, wanted)[0]
 
-    def _packing(self, steps: Sequence[int]) -> Packing:
-        """Pack the positions of some steps apart: each attends to the text before it and to itself."""
+    def _pass(self, steps: Sequence[int], edits: Mapping[Site, Edit] | None = None) -> Float[Tensor, "U D"]:
+        """Compute the last hidden states at some steps, each from the text before it and its own token."""
         read, first = self.given.read, self.given.first
-        return Packing.of([Token(read[first + t], first + t, self._lane, apart=True) for t in steps], self._device)
+        tokens = [Token(read[first + t], first + t, self._lane, apart=True) for t in steps]
+        return packed_pass(self.model, Packing.of(tokens, self._device), self._past, edits=edits)
+
+
+class StepReader(TextReader):
+    """A TextReader for models that only the any-cache engine can cache.
+
+    Unpatched states are those of an uncached pass. Patched steps use forks of the model's own cache, which reads the
+    text token by token.
+    """
+
+    def __init__(self, model: nn.Module, given: ForcedText, *, float32_unembedding: bool = False) -> None:
+        self.model, self.given, self._float32 = model, given, float32_unembedding
+        self._cached, self._position = Past(model), 0
+        self.hidden = plain_pass(model, given.read, ())[0][given.first :]
+
+    def activations(self, steps: Sequence[int], sites: Sequence[Site]) -> dict[Site, Float[Tensor, "U W"]]:
+        """Compute the activations of sites at some steps."""
+        at = [self.given.first + step for step in steps]
+        return {site: found[at] for site, found in plain_pass(self.model, self.given.read, sites)[1].items()}
+
+    def patched(self, cells: Sequence[Cell]) -> Float[Tensor, "C D"]:
+        """Compute the model's last hidden states under transient patches, for each cell separately."""
+        at: dict[int, list[int]] = {}
+        for i in sorted(range(len(cells)), key=lambda i: cells[i].step):
+            at.setdefault(cells[i].step, []).append(i)
+        hidden: dict[int, Tensor] = {}
+        for step, all_here in at.items():
+            for start in range(0, len(all_here), FORKS_AT_ONCE):
+                here = all_here[start : start + FORKS_AT_ONCE]
+                edits = _moving([cells[i] for i in here], self._cached.device)
+                found = self._fork(step, len(here), {site: in_rows(edit) for site, edit in edits.items()})
+                hidden |= zip(here, found, strict=True)
+        return torch.stack([hidden[i] for i in range(len(cells))])
+
+    def gradients(
+        self,
+        steps: Sequence[int],
+        y_clean: Int[Tensor, " U"],
+        y_corrupt: Int[Tensor, " U"],
+        sites: Sequence[Site],
+        streams: Mapping[Site, Float[Tensor, "U D"]] | None = None,
+    ) -> list[Float[Tensor, "U W"]]:
+        """Compute the gradients of `TextReader.gradients`, step by step."""
+        weights = {weight.untyped_storage().data_ptr() for weight in self.model.parameters()}
+
+        def kept(tensor: Tensor) -> Tensor:
+            # A model overwrites the recurrent states of its cache, but the backward pass needs the old ones.
+            return tensor if tensor.untyped_storage().data_ptr() in weights else tensor.detach().clone()
+
+        of_steps = []
+        for i, step in enumerate(steps):
+            at = {site: values[i : i + 1] for site, values in (streams or {}).items()}
+            with torch.autograd.graph.saved_tensors_hooks(kept, lambda tensor: tensor):
+                of_steps.append(super().gradients([step], y_clean[i : i + 1], y_corrupt[i : i + 1], sites, at))
+        return [torch.cat(of_site) for of_site in zip(*of_steps, strict=True)]
+
+    def _pass(self, steps: Sequence[int], edits: Mapping[Site, Edit] | None = None) -> Float[Tensor, "1 D"]:
+        return self._fork(steps[0], 1, edits or {})
+
+    def _fork(self, step: int, rows: int, edits: Mapping[Site, Edit]) -> Float[Tensor, "B D"]:
+        """Compute the last hidden states at a step in so many forks of the cache of all tokens before it."""
+        ids, end = torch.tensor([self.given.read]), self.given.first + step
+        if self._position > end:
+            self._cached, self._position = Past(self.model), 0
+        with torch.no_grad():
+            while self._position < end:
+                # The prompt in one pass, and then token by token, as in a generation.
+                upto = self._position + 1 if self._position else max(self.given.first, 1)
+                self._cached.read(ids[:, self._position : upto])
+                self._position = upto
+            forked = self._cached.fork(np.zeros(rows, dtype=np.int64))
+        with editing(self.model, edits):
+            return forked.read(ids[:, [end]].expand(rows, 1))[:, -1]
+
+
+def text_reader(model: nn.Module, given: ForcedText, run: PatchRun) -> TextReader:
+    """Return a reader of a text for the engine of a run. Raises UsageError for the reference engine."""
+    if run.engine == "reference":
+        raise UsageError("the reference engine, which runs on this pair, cannot read a given text; see docs/engine.md")
+    kind = StepReader if run.engine == "any_cache" else TextReader
+    return kind(model, given, float32_unembedding=run.float32_unembedding)
 
 
 class PairReader:
@@ -146,10 +233,7 @@ class PairReader:
 
     def __init__(self, pair: ModelPair, given: ForcedText, run: PatchRun) -> None:
         self.given, self.n_layers, self._run = given, pair.n_layers, run
-        self.target, self.source = (
-            TextReader(model, given, float32_unembedding=run.float32_unembedding)
-            for model in pair.target_and_source(run.direction)
-        )
+        self.target, self.source = (text_reader(model, given, run) for model in pair.target_and_source(run.direction))
 
     def predictions(self) -> Predictions:
         """Compute both models' predictions at each step."""

@@ -144,7 +144,7 @@ def verify(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Steps compared, in tokens")] = 8,
     override: Overrides = None,
 ) -> None:
-    """Compare the cached engine with the published algorithm on a pair, and print the largest differences."""
+    """Compare the cached engines with the published algorithm on a pair, and print the largest differences."""
     given = {
         "models.clean": clean,
         "models.corrupted": corrupted,
@@ -164,9 +164,10 @@ def verify(
     settings = experiment.patch
     rows = compare_engines(pair, prompt, settings.layers, settings.component, settings.heads, max_new_tokens)
     print_rows(
-        "Differences between the two engines",
+        "Differences from the reference engine",
         [
             {
+                "engine": row["engine"],
                 "component": row["component"],
                 "persistence": row["persistence"],
                 "direction": row["direction"],
@@ -181,5 +182,5 @@ def verify(
     # ΔLs may differ by 1e-3 logits, which is enough for float32.
     if not (rows["same_tokens"].all() and (rows["largest_delta"] <= 1e-3).all()):
         raise CrosspatchError(
-            "the cached engine and the published algorithm differ on this pair; use --engine reference"
+            "a cached engine and the published algorithm differ on this pair; use another engine, or --engine reference"
         )

@@ -16,10 +16,11 @@ import polars as pl
 from crosspatch.analysis.controls import Controls
 from crosspatch.config import OWN_CONTROLS
 from crosspatch.data.problem import Problem, Span
-from crosspatch.experiment.patching import possible_engine, runs_of
+from crosspatch.experiment.patching import runs_of
 from crosspatch.experiment.sharding import Files, ShardedStage
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scoring import score_tokens
+from crosspatch.patching.trajectory import PatchRun
 from crosspatch.tables import CONTROLS, MISTAKES, SCORES
 
 logger = logging.getLogger(__name__)
@@ -64,9 +65,14 @@ class ForcedTexts(ShardedStage):
         return [Patch.parse(name) for name in self.scores["patch"].unique(maintain_order=True)]
 
     @cached_property
+    def runs(self) -> list[PatchRun]:
+        """The settings of the scores, a run for each direction."""
+        return runs_of(self.context, self.patches, self.longest)
+
+    @cached_property
     def forces(self) -> bool:
         """Whether the engine of these models can score given texts; a warning is logged if it cannot."""
-        if possible_engine(self.context, self.patches, self.longest) != "reference":
+        if self.runs[0].engine != "reference":
             return True
         logger.warning(
             f"{self.name}: these models run in the reference engine alone, which has no teacher forcing; none is scored"
@@ -103,7 +109,7 @@ class ControlsStage(ForcedTexts):
             context.pair,
             {problem.id: context.pair.encode(problem.question) for problem in self.problems},
             self.scores,
-            runs_of(context),
+            self.runs,
             children={name: context.model(name) for name in names if name not in OWN_CONTROLS},
             groups={problem.id: problem.domain for problem in self.problems},
             seed=context.experiment.seed,
@@ -144,7 +150,7 @@ class MistakesStage(ForcedTexts):
         )
         scores = [
             read_tokens.hstack(trajectory.frame(problem.id, run, pair.prompts))
-            for run in runs_of(self.context)
+            for run in self.runs
             for trajectory in score_tokens(pair, prompt, text, self.patches, run)
         ]
         return {MISTAKES.path(shard): MISTAKES.dumped(pl.concat(scores))}

@@ -19,7 +19,7 @@ from crosspatch.analysis.selection import target_texts
 from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.config import DOMAINS
 from crosspatch.data.problem import Problem
-from crosspatch.experiment.patching import possible_engine, runs_of
+from crosspatch.experiment.patching import runs_of
 from crosspatch.experiment.run_context import RunContext, chosen_problems
 from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
@@ -39,19 +39,21 @@ def localise(context: RunContext) -> None:
         return
     new_tokens = context.experiment.generation.max_new_tokens
     longest = max(len(context.pair.encode(problem.question, new_tokens)) for problem in problems) + new_tokens
-    if possible_engine(context, [Patch((Site(context.pair.n_layers // 2),))], longest) == "reference":
+    runs = runs_of(context, [Patch((Site(context.pair.n_layers // 2),))], longest)
+    if runs[0].engine == "reference":
         return logger.warning(
             "localise: these models run by the reference engine alone, which has no attribution patching; sites are "
             "not localised"
         )
+    runs = [replace(run, persistence="transient") for run in runs]
     for i, problem in enumerate(problems):
         if not directory.path(ESTIMATED, i).is_file():
-            _estimate(context, problem, i)
+            _estimate(context, problem, i, runs)
     estimated = [ESTIMATED.read(directory.path(ESTIMATED, i)) for i in range(len(problems))]
     for i, problem in enumerate(problems):
         if not directory.path(LOCALISATION, i).is_file():
             of_domain = [part for part, its in zip(estimated, problems, strict=True) if its.domain == problem.domain]
-            _measure(context, problem, i, estimated[i], pl.concat(of_domain))
+            _measure(context, problem, i, runs, estimated[i], pl.concat(of_domain))
 
 
 def localised_problems(context: RunContext) -> list[Problem]:
@@ -59,11 +61,10 @@ def localised_problems(context: RunContext) -> list[Problem]:
     return chosen_problems(context.problems, dict.fromkeys(DOMAINS, context.experiment.localise.prompts))
 
 
-def _estimate(context: RunContext, problem: Problem, i: int) -> None:
+def _estimate(context: RunContext, problem: Problem, i: int, runs: Sequence[PatchRun]) -> None:
     """Write one prompt's estimates, and before them its first divergence."""
-    directory, runs, float32 = context.directory, _runs(context), context.experiment.patch.float32_unembedding
-    clean_text = _own_text(context, problem, replace(runs[0], direction="corrupt"))
-    found = first_divergence(context.pair, problem.id, clean_text, float32_unembedding=float32)
+    directory, run = context.directory, replace(runs[0], direction="corrupt")
+    found = first_divergence(context.pair, problem.id, _own_text(context, problem, run), run=run)
     directory.write(DIVERGENCES, found, i)
     estimated = [estimate_sites(context.pair, problem.id, _own_text(context, problem, run), run) for run in runs]
     directory.write(ESTIMATED, pl.concat(estimated), i)
@@ -72,21 +73,24 @@ def _estimate(context: RunContext, problem: Problem, i: int) -> None:
     logger.info(f"localise: {problem.id} is estimated, {where}")
 
 
-def _measure(context: RunContext, problem: Problem, i: int, estimated: pl.DataFrame, of_domain: pl.DataFrame) -> None:
+def _measure(
+    context: RunContext,
+    problem: Problem,
+    i: int,
+    runs: Sequence[PatchRun],
+    estimated: pl.DataFrame,
+    of_domain: pl.DataFrame,
+) -> None:
     """Measure one prompt at the sites that the estimates of all prompts of its domain choose."""
     directory, settings = context.directory, context.experiment.localise
     rows = [LOCALISATION.frame()]
-    for number, run in enumerate(_runs(context)):
+    for number, run in enumerate(runs):
         patches = sites_to_measure(of_domain.filter(direction=run.direction), settings.top)
         generator = torch.Generator().manual_seed((context.experiment.seed * 1_000_003 + i) * 2 + number)
         own = estimated.filter(direction=run.direction)
         rows.append(measure_sites(context.pair, own, _own_text(context, problem, run), run, patches, generator))
     directory.write(LOCALISATION, pl.concat(rows), i)
     logger.info(f"localise: {problem.id} is measured, {rows[-1]['patched'].count()} sites")
-
-
-def _runs(context: RunContext) -> Sequence[PatchRun]:
-    return [replace(run, persistence="transient") for run in runs_of(context)]
 
 
 def _own_text(context: RunContext, problem: Problem, run: PatchRun) -> ForcedText:

@@ -19,13 +19,14 @@ import polars as pl
 import torch
 
 from crosspatch.analysis.selection import select_patches
-from crosspatch.config import DOMAINS, Direction, Engine
+from crosspatch.config import DOMAINS, Direction
 from crosspatch.config import Patch as PatchSettings
 from crosspatch.experiment.answering import judge_texts
 from crosspatch.experiment.run_context import RunContext
 from crosspatch.experiment.sharding import Files, ShardedStage
 from crosspatch.models.compatibility import check_length
 from crosspatch.models.placement import pick_device
+from crosspatch.models.site import Site
 from crosspatch.patching.batches import prompts_at_once, rows_at_once
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.quick_check import usable_engine
@@ -69,7 +70,7 @@ class PatchStage(ShardedStage):
         """All shards, the patches by name, the number of rows at once, and whether unpatched texts are written too."""
         context = self.context
         settings, models = context.experiment.patch, context.experiment.models
-        chosen = _chosen_patches(context, self.prompts)
+        chosen = _chosen_patches(context, self.prompts, self.longest)
         rows = settings.shard_rows
         if rows is None:
             device, dtype = torch.device(pick_device(models.device)), getattr(torch, models.dtype)
@@ -126,8 +127,7 @@ class PatchStage(ShardedStage):
         """All patches in all directions; raises UsageError where the models lack a site of the patches."""
         patches = [Patch.parse(name) for name in self._plan["patches"]]
         check_patches(self.context.pair, patches)
-        engine = possible_engine(self.context, patches, self.longest)
-        return Sweep(self.context.pair, patches, runs_of(self.context), engine, self._plan["rows"])
+        return Sweep(self.context.pair, patches, runs_of(self.context, patches, self.longest), self._plan["rows"])
 
     @cached_property
     def answers(self) -> Answers:
@@ -135,11 +135,21 @@ class PatchStage(ShardedStage):
         return {} if self._plan["answers"] else _known_answers(self.context)
 
 
-def runs_of(context: RunContext) -> list[PatchRun]:
-    """The settings of the experiment's trajectories, a run for each direction."""
+def runs_of(context: RunContext, patches: Sequence[Patch], positions: int) -> list[PatchRun]:
+    """The settings of the experiment's trajectories under some patches, a run for each direction.
+
+    The engine is that of the settings, or another one where the pair fails the quick check. A check is not repeated by
+    later stages: with a large model it takes longer than some of them.
+    """
+    names = tuple(patch.name for patch in patches)
+    engine, longest = context.checked.get(names, (context.experiment.patch.engine, 0))
+    if context.experiment.patch.quick_check and longest < positions:
+        engine = usable_engine(context.pair, patches, engine, positions)
+        context.checked[names] = engine, positions
     settings, limit = context.experiment.patch, context.experiment.generation.max_new_tokens
     threshold, float32 = settings.small_denominator, settings.float32_unembedding
-    return patch_runs(context.pair, settings.direction, settings.persistence, limit, threshold, float32)
+    runs = patch_runs(context.pair, settings.direction, settings.persistence, limit, threshold, float32)
+    return [replace(run, engine=engine) for run in runs]
 
 
 def listed(settings: PatchSettings, config: Any) -> list[Patch]:
@@ -155,7 +165,7 @@ def listed(settings: PatchSettings, config: Any) -> list[Patch]:
     )
 
 
-def _chosen_patches(context: RunContext, prompts: Mapping[str, list[int]]) -> list[Patch]:
+def _chosen_patches(context: RunContext, prompts: Mapping[str, list[int]], longest: int) -> list[Patch]:
     """The patches that the settings list, or that attribution or a search chooses; the same for all prompts."""
     settings = context.experiment.patch
     if not settings.attribution and settings.target_fraction is None:
@@ -165,7 +175,7 @@ def _chosen_patches(context: RunContext, prompts: Mapping[str, list[int]]) -> li
         found = select_patches(
             context.pair,
             prompts,
-            runs_of(context)[0],
+            runs_of(context, [Patch((Site(context.pair.n_layers // 2),))], longest)[0],
             _known_answers(context),
             settings.component,
             attribution=settings.attribution,
@@ -179,20 +189,6 @@ def _chosen_patches(context: RunContext, prompts: Mapping[str, list[int]]) -> li
     if settings.attribution:
         return [Patch.parse(name) for name in before["patch"]]
     return [Patch.parse(before.sort("recovered_fraction")["patch"][-1])]
-
-
-def possible_engine(context: RunContext, patches: list[Patch], positions: int) -> Engine:
-    """The engine of the settings, or the reference where the pair fails the quick check.
-
-    A check that the pair passed is not repeated by later stages: with a large model it takes longer than some of them.
-    """
-    settings, names = context.experiment.patch, tuple(patch.name for patch in patches)
-    if not settings.quick_check or context.checked.get(names, 0) >= positions:
-        return settings.engine
-    engine = usable_engine(context.pair, patches, settings.engine, positions)
-    if engine == settings.engine:
-        context.checked[names] = positions
-    return engine
 
 
 def _known_answers(context: RunContext) -> Answers:

@@ -8,7 +8,7 @@ from datetime import date as Date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from crosspatch.config import DOMAINS, Experiment, Finetune, Models
+from crosspatch.config import DOMAINS, Engine, Experiment, Finetune, Models
 from crosspatch.data.problem import Problem
 from crosspatch.errors import UsageError
 from crosspatch.storage.lock import RunLock
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 class RunContext:
     """One experiment and its run directory.
 
-    Workers do not write the record; what they learn about each model is kept in `facts`. `checked` has the longest
-    text, in tokens, for which the engine passed its check on the pair, by the names of the patches.
+    Workers do not write the record; what they learn about each model is kept in `facts`. `checked` has the engine
+    that was chosen for the pair, and the longest text, in tokens, for which it was chosen, by the names of the patches.
     """
 
     experiment: Experiment
     directory: RunDirectory
     is_worker: bool = False
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    checked: dict[tuple[str, ...], int] = field(default_factory=dict, init=False)
+    checked: dict[tuple[str, ...], tuple[Engine, int]] = field(default_factory=dict, init=False)
 
     @cached_property
     def lock(self) -> RunLock:

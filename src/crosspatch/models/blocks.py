@@ -46,9 +46,9 @@ def name_of_blocks(model: nn.Module) -> str:
 
 def decoder(model: nn.Module) -> nn.Module:
     """Return the part of a model that maps token ids to last hidden states [B, T, D], without image encoders."""
-    if text_config(model) is model.config:
-        return getattr(model, "base_model", model)
-    return model.get_decoder()  # type: ignore[operator]
+    found: nn.Module = model.get_decoder() if hasattr(model, "get_decoder") else model  # type: ignore[operator]
+    # Llama 4's `get_decoder` returns the model itself.
+    return getattr(model, "model", model) if found is model else found
 
 
 def text_config(model: nn.Module) -> Any:

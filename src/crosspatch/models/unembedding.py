@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crosspatch.models.blocks import decoder, keeps_logits
+from crosspatch.models.blocks import decoder, keeps_logits, text_config
 from crosspatch.models.placement import input_device
 
 # Positions unembedded at once: enough to keep the processor busy, few enough to fit into its cache.
@@ -40,7 +40,8 @@ def unembed(model: nn.Module, hidden: Tensor, *, float32: bool = False) -> Tenso
     `float32` also multiplies in float32 if the weights have another dtype, so sums are not rounded to that dtype.
     This needs memory for a float32 copy of the unembedding during the call.
     """
-    body: nn.Module = model.base_model  # type: ignore[assignment]
+    # A multimodal model's `forward` calls its decoder by way of the base model, which also reads images.
+    body: Any = decoder(model) if text_config(model) is model.config else model.base_model
     head: Any = model.get_output_embeddings()  # type: ignore[operator]
 
     own = not float32 or head.weight.dtype == torch.float32

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 from crosspatch.errors import CrosspatchError
+from crosspatch.models.blocks import text_config
 from crosspatch.models.pair import ModelPair
+from crosspatch.patching.any_cache import forks_at_once, run_any_cache
 from crosspatch.patching.engine import run_cached
 from crosspatch.patching.trajectory import PatchRun, Prompt, Written
 from crosspatch.patching.two_stream.key_values import bytes_per_position
@@ -50,12 +52,22 @@ def prompts_at_once(patches: int, rows: int) -> int:
     return max(1, rows // max(1, patches))
 
 
-def run_in_batches(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun, rows: int) -> Iterator[Written]:
-    """Yield the result of `run_cached` for each prompt in order, with at most `rows` rows at once.
+def generate(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun) -> list[Written]:
+    """Generate from all prompts at once with the cached engine of the run."""
+    return (run_any_cache if run.engine == "any_cache" else run_cached)(pair, prompts, run)
 
-    An out-of-memory error halves the rows, with a warning. Raises CrosspatchError if not even one row fits.
+
+def run_in_batches(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun, rows: int) -> Iterator[Written]:
+    """Yield the result of `generate` for each prompt in order, with at most `rows` rows at once.
+
+    The any-cache engine runs as many rows as fit into the memory that the keys and values of `rows` may need. An
+    out-of-memory error halves the rows, with a warning. Raises CrosspatchError if not even one row fits.
     """
     start = 0
+    if run.engine == "any_cache" and prompts:
+        positions = max(len(prompt.ids) for prompt in prompts) + run.max_new_tokens
+        size = bytes_per_position(text_config(pair.clean), pair.clean.dtype.itemsize)
+        rows = min(rows, forks_at_once(pair.clean, 2 * rows * positions * size, positions))
     while start < len(prompts):
         some = prompts[start : start + prompts_at_once(len(prompts[start].patches), rows)]
         try:
@@ -78,13 +90,13 @@ def run_in_batches(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun, ro
 def _run_some(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun, rows: int) -> list[Written]:
     """Run all prompts at once; if a single prompt has more patches than `rows`, run it in parts."""
     if len(prompts) > 1 or len(prompts[0].patches) <= rows:
-        return run_cached(pair, prompts, run)
+        return generate(pair, prompts, run)
     prompt = prompts[0]
-    whole = run_cached(pair, [replace(prompt, patches=prompt.patches[:rows])], run)[0]
+    whole = generate(pair, [replace(prompt, patches=prompt.patches[:rows])], run)[0]
     for start in range(rows, len(prompt.patches), rows):
         known = [*prompt.known, whole.target.tokens, whole.source.tokens]
         more = replace(prompt, patches=prompt.patches[start : start + rows], known=known, answers=False)
-        whole.trajectories.extend(run_cached(pair, [more], run)[0].trajectories)
+        whole.trajectories.extend(generate(pair, [more], run)[0].trajectories)
     return [whole]
 
 

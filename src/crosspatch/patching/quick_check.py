@@ -1,6 +1,6 @@
-"""Compare the cached engine with plain Hugging Face passes and the published algorithm.
+"""Compare the cached engines with plain Hugging Face passes and the published algorithm.
 
-`quick_check` runs before an engine is used; if it fails, the reference engine is used, with a warning.
+`quick_check` runs before an engine is used; if it fails, another engine is used, with a warning.
 `compare_engines` is the longer comparison, for the command `verify`.
 """
 
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, get_args
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import input_device, quantization_of
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import unembed
+from crosspatch.patching.any_cache import Past
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.reference import scores_of_patches
 from crosspatch.patching.scoring import score_tokens
@@ -41,47 +43,54 @@ _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 # Two to three times the difference between a cached and an uncached pass of quantised SmolLM2.
 _QUANTISED = {"8bit": 0.2, "4bit": 3e-2, None: 0.0}
 _PATCHES = 3
+# An unusual model can raise any of these errors.
+_UNUSUAL = (RuntimeError, TypeError, AttributeError, KeyError, IndexError, ValueError)
 PROBE = "Solve for x: 3x - 15 = 5x. Move 15 to the other side."
 
 
 def usable_engine(pair: ModelPair, patches: Sequence[Patch], wanted: Engine, positions: int) -> Engine:
-    """Return the `wanted` engine, or the reference if the cached one fails its check; a warning gives the reason.
+    """Return the `wanted` engine, or the next one in `Engine` that passes its check; a warning gives the reason.
 
-    `positions` is the largest length of a text with its prompt, in tokens.
+    The reference needs no check. `positions` is the largest length of a text with its prompt, in tokens.
     """
-    if wanted == "reference":
-        return wanted
-    reason = _shifting_positions(pair, positions) or quick_check(pair, patches)
-    if reason is None:
-        return wanted
-    logger.warning("the cached engine cannot be used on this pair: %s; using the slow reference engine", reason)
+    engines: tuple[Engine, ...] = get_args(Engine)
+    shifts = _shifting_positions(pair, positions)
+    for engine, following in pairwise(engines[engines.index(wanted) :]):
+        reason = shifts or quick_check(pair, patches, engine)
+        if reason is None:
+            return engine
+        instead = "slow reference" if shifts or following == "reference" else following
+        logger.warning("the %s engine cannot be used on this pair: %s; using the %s engine", engine, reason, instead)
+        if shifts:
+            break
     return "reference"
 
 
 @torch.no_grad()
-def quick_check(pair: ModelPair, patches: Sequence[Patch]) -> str | None:
-    """Return the reason why the cached engine fails on these patches of this pair, or None if it works.
+def quick_check(pair: ModelPair, patches: Sequence[Patch], engine: Engine = "cached") -> str | None:
+    """Return the reason why an engine fails on these patches of this pair, or None if it works.
 
-    In both models, packed passes (in one chunk and in two) must give the logits of an ordinary forward pass, each
-    site's hook must run once, and the model must be unchanged afterwards. A few steps of a few patches are compared
-    with the published algorithm.
+    In both models, its unpatched passes must give the logits of an ordinary forward pass, each site's hook must run
+    once, and the model must be unchanged afterwards. A few steps of a few patches are compared with the published
+    algorithm.
     """
+    differing = _forked if engine == "any_cache" else _packed
     ids = pair.prompts.tokenizer(PROBE, add_special_tokens=False).input_ids
     chosen = _spread(patches)
     sites = {site for patch in chosen for site in patch.sites}
     try:
         for model, name in ((pair.clean, "clean"), (pair.corrupted, "corrupted")):
             before = _plain(model, ids)
-            if wrong := _packed(model, ids, before) or _hooks(model, ids, sites):
+            if wrong := differing(model, ids, before) or _hooks(model, ids, sites):
                 return f"{wrong} in the {name} model"
             if not torch.equal(_plain(model, ids), before):
-                return f"a packed pass changes the {name} model"
-        return _against_reference(pair, ids, chosen)
+                return f"a pass changes the {name} model"
+        return _against_reference(pair, ids, chosen, engine)
     except CrosspatchError as error:
         return str(error)
-    except (RuntimeError, TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
-        # An unusual model can raise any of these errors. Reject it, so that no result is silently wrong.
-        return f"a packed pass raises {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    except _UNUSUAL as error:
+        # Reject the model, so that no result is silently wrong.
+        return f"a pass raises {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _shifting_positions(pair: ModelPair, positions: int) -> str | None:
@@ -113,6 +122,21 @@ def _packed(model: nn.Module, ids: list[int], plain: Tensor) -> str | None:
     return None
 
 
+def _forked(model: nn.Module, ids: list[int], plain: Tensor) -> str | None:
+    """Compare passes with forks of the model's own cache with an ordinary pass's logits.
+
+    Before each token the cache is forked, and the other row reads another token.
+    """
+    past, tokens = Past(model), torch.tensor([ids])
+    hidden = [past.read(tokens[:, :5])[0]]
+    for position in range(5, len(ids)):
+        past.select(np.zeros(2, dtype=np.int64))
+        hidden.append(past.read(torch.tensor([[ids[-position]], [ids[position]]]))[1])
+        past.select(np.ones(1, dtype=np.int64))
+    gap = _gap(unembed(model, torch.cat(hidden)), plain)
+    return None if gap <= _tolerance(model) else f"a cached pass gives logits that differ by {gap:.1e} of the largest"
+
+
 def _hooks(model: nn.Module, ids: list[int], sites: set[Site]) -> str | None:
     """Check that each site's hook runs exactly once in a pass."""
     runs: dict[Site, int] = dict.fromkeys(sites, 0)
@@ -130,9 +154,9 @@ def _hooks(model: nn.Module, ids: list[int], sites: set[Site]) -> str | None:
     return f"{wrong[0]} in a pass, expected once," if wrong else None
 
 
-def _against_reference(pair: ModelPair, ids: list[int], patches: Sequence[Patch]) -> str | None:
+def _against_reference(pair: ModelPair, ids: list[int], patches: Sequence[Patch], engine: Engine) -> str | None:
     """Compare the last two steps of a fixed text with the published algorithm."""
-    run, text = PatchRun(), ids[-1:] * 2
+    run, text = PatchRun(engine=engine), ids[-1:] * 2
     scale = float(_plain(pair.clean, ids).abs().max())
     patches = [Patch(patch.sites) for patch in patches]
     fast = score_tokens(pair, ids[:-1], text, patches, run)
@@ -179,24 +203,44 @@ def compare_engines(
     heads: Layers = "all",
     max_new_tokens: int = 8,
 ) -> pl.DataFrame:
-    """Patch one question with both engines, and return their largest differences.
+    """Patch one question with all engines, and return the largest differences of the cached ones from the reference.
 
-    The table has a row for each of `components` (None: all that both models have), direction and persistence, with
-    columns `component`, `direction`, `persistence`, `steps`, `same_tokens`, and `largest_delta` (logits) and
-    `largest_kl` (nats) over the steps with the same tokens. Raises UsageError for a site that a model does not have.
+    The table has a row for each engine, each of `components` (None: all that both models have), direction and
+    persistence, with columns `engine`, `component`, `direction`, `persistence`, `steps`, `same_tokens`, and
+    `largest_delta` (logits) and `largest_kl` (nats) over the steps with the same tokens. An engine that cannot run on
+    this pair is left out, with a warning. Raises UsageError for a site that a model does not have, and CrosspatchError
+    if no cached engine can run.
     """
-    rows, encoded = [], {"verify": pair.encode(question, max_new_tokens)}
+    encoded = {"verify": pair.encode(question, max_new_tokens)}
     layers, heads = numbered("layer", layers, pair.n_layers), numbered("head", heads, pair.n_heads)
-    for component in _available_components(pair) if components is None else components:
-        patches = choose_patches(pair, layers, component, heads=heads)
-        for direction, persistence in product(get_args(Direction), get_args(Persistence)):
-            run = PatchRun(direction, persistence, max_new_tokens, pair.small_denominator)
-            fast, slow = (
-                Sweep(pair, patches, [run], engine, rows=len(patches)).over(encoded, unpatched=False)[0]
-                for engine in get_args(Engine)
-            )
-            place = {"component": component, "direction": direction, "persistence": persistence}
-            rows.append(place | _differences(fast, slow))
+    chosen = _available_components(pair) if components is None else components
+    patches = {component: choose_patches(pair, layers, component, heads=heads) for component in chosen}
+    ways = list(product(patches, get_args(Direction), get_args(Persistence)))
+
+    def scores(engine: Engine) -> list[pl.DataFrame]:
+        return [
+            Sweep(
+                pair,
+                patches[component],
+                [PatchRun(direction, persistence, max_new_tokens, pair.small_denominator, engine=engine)],
+                rows=len(patches[component]),
+            ).over(encoded, unpatched=False)[0]
+            for component, direction, persistence in ways
+        ]
+
+    *cached, reference = get_args(Engine)
+    slow, rows = scores(reference), []
+    for engine in cached:
+        try:
+            fast = scores(engine)
+        except (CrosspatchError, *_UNUSUAL) as error:
+            logger.warning("the %s engine cannot run on this pair: %s", engine, " ".join(str(error).split())[:200])
+            continue
+        for (component, direction, persistence), one, other in zip(ways, fast, slow, strict=True):
+            place = {"engine": engine, "component": component, "direction": direction, "persistence": persistence}
+            rows.append(place | _differences(one, other))
+    if not rows:
+        raise CrosspatchError("no cached engine can run on this pair; use --engine reference")
     return pl.DataFrame(rows)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import polars as pl
 
-from crosspatch.config import Component, Direction, Directions, Engine, Persistence
+from crosspatch.config import Component, Direction, Directions, Persistence
 from crosspatch.errors import UsageError
 from crosspatch.models.blocks import head_count, text_config
 from crosspatch.models.compatibility import Layers, numbered
@@ -30,7 +30,7 @@ Answers = Mapping[str, Mapping[Unpatched, str]]
 
 @dataclass(frozen=True)
 class Sweep:
-    """The patches of a pair, a run for each direction, the engine, and the maximum number of rows in a batch.
+    """The patches of a pair, a run for each direction, and the maximum number of rows in a batch.
 
     A row is one patch after one prompt.
     """
@@ -38,7 +38,6 @@ class Sweep:
     pair: ModelPair
     patches: Sequence[Patch]
     runs: Sequence[PatchRun]
-    engine: Engine
     rows: int
 
     def over(
@@ -64,7 +63,7 @@ class Sweep:
         self, prompts: Mapping[str, Sequence[int]], known: Answers, run: PatchRun, unpatched: bool
     ) -> Iterator[Written]:
         """Generate after each prompt in one direction; later changes to `known` have no effect."""
-        if self.engine == "reference":
+        if run.engine == "reference":
             return (_by_reference(self.pair, list(ids), self.patches, run) for ids in prompts.values())
         jobs = [
             Prompt(

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from crosspatch.config import Direction, Persistence
+from crosspatch.config import Direction, Engine, Persistence
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import by_direction
 from crosspatch.patching.measures import Recovered
@@ -23,7 +23,8 @@ class PatchRun:
     """The settings that all trajectories of a run share.
 
     `small_denominator` is in logits. `float32_unembedding` multiplies by the unembedding in float32, whatever the
-    dtype of the weights. `condition` is the name of the patched texts in the table of texts.
+    dtype of the weights. `condition` is the name of the patched texts in the table of texts. `engine` generates and
+    scores.
     """
 
     direction: Direction = "corrupt"
@@ -32,6 +33,7 @@ class PatchRun:
     small_denominator: float = 1e-4
     float32_unembedding: bool = False
     condition: str = "patched"
+    engine: Engine = "cached"
 
     @property
     def target_and_source(self) -> tuple[Literal["clean", "corrupted"], Literal["clean", "corrupted"]]:
