@@ -85,7 +85,8 @@ def test_models_with_a_cache_of_their_own(name, persistence, monkeypatch):
             ending.setattr(type(pair), "stop_tokens", frozenset({stop}))
             fast, slow = both(pair, questions, patches, run)
         found = gap(fast, slow)
-        assert found.close, (run, found)
+        # Recurrent states are summed token by token, in the reference chunk by chunk.
+        assert max(found.delta, found.kl, found.cts) < 1e-3, (run, found)
         assert found.scored > 20
         lengths = fast.group_by("prompt_id", "patch").len()["len"]
         assert lengths.min() < STEPS == lengths.max()
