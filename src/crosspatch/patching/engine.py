@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from crosspatch.models.pair import ModelPair
@@ -94,6 +95,8 @@ class _Engine:
         self.log = ScoreLog()
         # How much of a text is not replaced, since it is an unpatched model's finished text.
         self.finished: dict[Text, int] = {}
+        # By group that has not continued in this round yet: how much of its text it may follow.
+        self.reached: dict[_Group, int] = {}
         self.states: list[_State] = []
         rows = 0
         for p, prompt in enumerate(prompts):
@@ -211,24 +214,41 @@ class _Engine:
         for text, length, rule in drafted:
             if rule is not None:
                 self.lengths.note(rule, self._kept(text, length), len(text.ids) - length)
-        for group, end in zip(with_rows, ends, strict=True):
-            steps = slice(group.at - 1 - group.text.start, end - group.text.start)
-            agree = [one == other for one, other in zip(*(of[steps] for of in group.text.top), strict=True)]
-            self.agreed, self.compared = self.agreed + sum(agree), self.compared + len(agree)
-        tokens, rows, done = scores[:, 0].cpu().numpy().astype(np.int64), cells.row.copy(), 0
-        for group in groups:
-            if group.own is not None:
-                predicted = np.array(group.text.top[group.own][group.at - 1 - group.text.start :])[:, None]
-                self._advance(group, predicted, bar)
-                continue
-            size = int((cells.text == with_rows.index(group)).sum())
-            predicted = tokens[done : done + size].reshape(-1, len(group.rows))
-            last = self._advance(group, predicted, bar)
-            rows[done : done + size][(np.arange(len(predicted))[:, None] > last).flatten()] = -1
-            done += size
-        self.log.add(rows, scores)
+        self._split(groups, cells, scores, bar)
         for state in self.states:
             self._tidy(state)
+
+    def _split(self, groups: Sequence[_Group], cells: Cells, scores: Tensor, bar: tqdm[Any]) -> None:
+        """Let each group continue by what was predicted, and log the scores of the steps that are kept."""
+        tokens, rows, done = scores[:, 0].cpu().numpy().astype(np.int64), cells.row.copy(), 0
+        # Texts change while groups continue, so what was read comes first.
+        found, spans = [], list[Whole]()
+        sizes = np.bincount(cells.text, minlength=len(cells.texts)).tolist()
+        for group in groups:
+            first, text = group.at - 1 - group.text.start, group.text
+            if group.own is None:
+                size = sizes[len(spans)]
+                predicted = tokens[done : done + size].reshape(-1, len(group.rows))
+                spans.append(rows[done : done + size].reshape(predicted.shape))
+                done += size
+            else:
+                predicted = np.array(text.top[group.own][first:])[:, None]
+            count = len(predicted)
+            follows = text.ids[group.at : group.at + count]
+            known = np.array(follows + [-1] * (count - len(follows)))
+            differ = np.array([a != b for a, b in zip(*(of[first : first + count] for of in text.top), strict=False)])
+            found.append((group, predicted, known, differ))
+            self.reached[group] = group.at + len(follows)
+        with_rows = iter(spans)
+        for group, predicted, known, differ in found:
+            last = self._advance(group, predicted, known, bar)
+            if group.own is None:
+                kept = np.arange(len(predicted))[:, None] <= last
+                self.differed[group.rows] += (kept & differ[:, None]).sum(0)
+                self.followed[group.rows] += (kept & differ[:, None] & (predicted == known[:, None])).sum(0)
+                self.agreed, self.compared = self.agreed + int((~differ).sum()), self.compared + len(differ)
+                next(with_rows)[~kept] = -1
+        self.log.add(rows, scores)
 
     def _draft(self, text: Text, texts: int) -> str | None:
         """Append a draft to a text; return the rule by which it was found, or None without a draft."""
@@ -277,14 +297,12 @@ class _Engine:
         """Return how likely a group's rows follow their text where the models differ."""
         return float(((self.followed[group.rows] + 1) / (self.differed[group.rows] + 2)).mean())
 
-    def _advance(self, group: _Group, predicted: Whole, bar: tqdm[Any]) -> Whole:
+    def _advance(self, group: _Group, predicted: Whole, known: Whole, bar: tqdm[Any]) -> Whole:
         """Let a group continue by tokens predicted at P positions, [P, R]; return the last step that each row keeps.
 
-        A row keeps the predictions up to the first that the text does not follow.
+        A row keeps the predictions up to the first that is not the `known` next token of its text, [P].
         """
         text, state = group.text, self.states[group.text.prompt]
-        follows = text.ids[group.at : group.at + len(predicted)]
-        known = np.array(follows + [-1] * (len(predicted) - len(follows)))
         leaves = (predicted != known[:, None]) | np.isin(predicted, self.stops)
         leaves[-1] = True
         last = leaves.argmax(0)
@@ -295,6 +313,7 @@ class _Engine:
         if group.until is None:
             bar.update(int((last + 1 + left * done).sum()))
         state.groups[text].remove(group)
+        del self.reached[group]
         if group.own is not None:
             at = int(position[0]) + 2
             there = self._placed(group, at - 2, int(token[0]))
@@ -308,11 +327,6 @@ class _Engine:
                     written.stop_reason = "eos" if stopped[0] else "limit"
                     self.finished[there] = at
             return last
-        steps = slice(group.at - 1 - text.start, group.at - 1 - text.start + len(predicted))
-        by_target, by_source = (np.array(of[steps]) for of in text.top)
-        differ = (by_target != by_source)[:, None] & (np.arange(len(predicted))[:, None] <= last)
-        self.differed[group.rows] += differ.sum(0)
-        self.followed[group.rows] += (differ & (predicted == known[:, None])).sum(0)
         for row in group.rows[stopped]:
             state.result.trajectories[row - state.first_row].stop_reason = "eos"
         for slot in self.rounds.row_slots[group.rows[done]]:
@@ -325,7 +339,7 @@ class _Engine:
             one = int(np.flatnonzero(~done)[index == i][0])
             there, at = self._placed(group, int(position[one]), int(token[one])), int(position[one]) + 2
             for other in state.groups[there]:
-                if other.own is None and other.at == at:
+                if other.own is None and other.at == at and other not in self.reached:
                     other.rows = np.concatenate([other.rows, rows])
                     break
             else:
@@ -340,7 +354,8 @@ class _Engine:
             if child is not None and child in state.groups:
                 return child
             before = list(text.ids)
-            if max([self.finished.get(text, 0), *(other.at for other in state.groups[text])]) <= length:
+            needed = (self.reached.get(other, other.at) for other in state.groups[text])
+            if max([self.finished.get(text, 0), *needed]) <= length:
                 self.rounds.cut(text, length)
             else:
                 new = text.children[length, token] = self.rounds.fork(text, length)
