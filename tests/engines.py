@@ -16,7 +16,6 @@ from crosspatch.config import Persistence
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching import engine, reference
 from crosspatch.patching.batches import generate
-from crosspatch.patching.drafts import PassCost
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.reference import run_reference
 from crosspatch.patching.scores import Step
@@ -154,8 +153,6 @@ def counted() -> Iterator[Counter]:
             *_, kept, length = arguments
             return {"kept": kept, "rejected": length - kept}
 
-        # Drafts as on a CPU, since their lengths depend on measured times.
-        patch.setattr(engine, "pass_cost", lambda model: PassCost(single=16, several=0))
         counting(engine._Engine, "_round", lambda *_: {"rounds": 1})
         counting(engine.DraftLengths, "note", drafted)
         counting(engine.Rounds, "fork", lambda *_: {"parted": 1})

@@ -5,7 +5,7 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosspatch.patching.drafts import DraftLengths, Drafts, PassCost
+from crosspatch.patching.drafts import DraftLengths, Drafts
 
 
 def draft(drafts, text, guide=None, limit=9):
@@ -50,17 +50,17 @@ def test_what_followed_the_last_tokens_is_looked_up():
 
 
 def test_drafts_are_as_long_as_they_pay():
-    def length(kept, texts=1, several=0.0):
-        lengths = DraftLengths(PassCost(16, several))
+    def length(kept, texts=1):
+        lengths = DraftLengths(16)
         for _ in range(500):
             lengths.note("same", kept, kept + 1)
         return lengths.length("same", texts)
 
     assert length(100) > length(3) > 0
     assert length(3, texts=8) < length(3)
-    # Of tokens that are rarely kept, or that cost as much as a pass of their own, there are none.
-    assert length(0) == length(3, texts=16) == length(3, several=64) == 0
-    assert DraftLengths(PassCost(16, 0)).length("moved", 1) > 0
+    # Of tokens that are rarely kept, or cost as much as they save, there are none.
+    assert length(0) == length(3, texts=16) == 0
+    assert DraftLengths(16).length("moved", 1) > 0
 
 
 TOKENS = st.lists(st.integers(0, 3), max_size=20)

@@ -6,18 +6,8 @@ The engine verifies each token of a draft, so a wrong draft costs time but does 
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from weakref import WeakKeyDictionary
-
-from torch import nn
-
-from crosspatch.models.placement import input_device
-from crosspatch.patching.two_stream.key_values import KeyValues
-from crosspatch.patching.two_stream.packing import Packing
-from crosspatch.patching.two_stream.passes import packed_model
 
 # Numbers of last tokens that are looked up in earlier texts, and how far from its place a guide is searched.
 LONG, SHORT = 4, 1
@@ -25,6 +15,11 @@ NEAR = 6
 LONGEST = 64
 # Before anything was drafted, 15 of 20 tokens count as kept.
 _KEPT, _TRIED = 15, 20
+
+# The cost of a pass of one token, by type of device, in units of one more token. Not measured in each process: what a
+# resumed run computes has the same last digits only if its drafts have the same lengths.
+PASS_COST = {"cpu": 16.0}
+PASS_COST_ELSEWHERE = 64.0
 
 # A list of token ids, and how many tokens its next token is ahead of the text's.
 Guide = tuple[list[int], int]
@@ -74,19 +69,14 @@ class Drafts:
         return ("moved", guide) if guide is not None and 0 <= here + guide[1] < len(guide[0]) else None
 
 
-@dataclass(frozen=True)
-class PassCost:
-    """The time of a pass of one token, and that of going from one token to several, in units of one more token."""
-
-    single: float
-    several: float
-
-
 class DraftLengths:
-    """How many tokens to draft, from the cost of a pass, and from how many of each rule's tokens were kept so far."""
+    """How many tokens to draft, from the cost of a pass, and from how many of each rule's tokens were kept so far.
 
-    def __init__(self, cost: PassCost) -> None:
-        self._cost = cost
+    `single` is the cost of a pass of one token, in units of one more token.
+    """
+
+    def __init__(self, single: float) -> None:
+        self._single = single
         self._kept: Counter[str] = Counter()
         self._tried: Counter[str] = Counter()
 
@@ -94,46 +84,12 @@ class DraftLengths:
         """Return the best length, where this many texts are read in a pass.
 
         A draft's n-th token helps if all n are kept, which has the probability pⁿ. It then saves the text its share of
-        a pass. Drafts of a single text also pay for a pass of several tokens.
+        a pass.
         """
         kept = min(0.99, (self._kept[rule] + _KEPT) / (self._tried[rule] + _TRIED))
-        saved = self._cost.single / texts
-        length = min(LONGEST, int(math.log(max(1.0, saved)) / -math.log(kept)))
-        gain = saved * kept * (1 - kept**length) / (1 - kept) - length
-        return length if gain > (self._cost.several if texts == 1 else 0) else 0
+        return min(LONGEST, int(math.log(max(1.0, self._single / texts)) / -math.log(kept)))
 
     def note(self, rule: str, kept: int, drafted: int) -> None:
         """Add a draft, of which the first tokens were kept."""
         self._kept[rule] += kept
         self._tried[rule] += min(kept + 1, drafted)
-
-
-_COSTS: WeakKeyDictionary[nn.Module, PassCost] = WeakKeyDictionary()
-
-
-def pass_cost(model: nn.Module) -> PassCost:
-    """Measure the cost of a packed pass, once for each model.
-
-    Rounded to powers of four, so that the lengths of drafts, on which the last digits of sums depend, rarely change
-    between runs.
-    """
-    if model not in _COSTS:
-        few, many, device = 4, 32, input_device(model)
-        past = KeyValues(device, many, 1)
-        slot = past.open()
-        seconds: dict[int, float] = {}
-        with packed_model(model, past) as packed:
-            for tokens in (many, 1, few) * 4:
-                packing = Packing.of_text([0] * tokens, slot, device)
-                start = time.perf_counter()
-                packed.run(packing).sum().item()
-                seconds[tokens] = min(time.perf_counter() - start, seconds.get(tokens, math.inf))
-        one = seconds[1]
-        each = max((seconds[many] - seconds[few]) / (many - few), one / 64)
-        several = seconds[few] - (few - 1) * each - one
-        _COSTS[model] = PassCost(_rounded(one / each), _rounded(several / each) if several > one / 3 else 0.0)
-    return _COSTS[model]
-
-
-def _rounded(tokens: float) -> float:
-    return 4.0 ** round(math.log(max(tokens, 1.0), 4))

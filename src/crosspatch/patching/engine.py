@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from crosspatch.models.pair import ModelPair
-from crosspatch.patching.drafts import LONGEST, DraftLengths, Drafts, PassCost, pass_cost
+from crosspatch.patching.drafts import LONGEST, PASS_COST, PASS_COST_ELSEWHERE, DraftLengths, Drafts
 from crosspatch.patching.rounds import CELLS_AT_ONCE, SOURCE, TARGET, Cells, Rounds, Text
 from crosspatch.patching.scores import ScoreLog
 from crosspatch.patching.trajectory import OwnText, PatchRun, Prompt, Trajectory, Written
@@ -76,18 +76,17 @@ def run_cached(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun) -> lis
     positions = max((len(prompt.ids) for prompt in prompts), default=0) + run.max_new_tokens
     # In the worst case each row has its own text; each persistent row also has its own cache slot.
     slots = 2 * len(prompts) + len(patches) * (2 if run.persistence == "persistent" else 1)
-    cost = pass_cost(pair.clean)
     with Rounds(pair, run, patches, positions, slots) as rounds:
-        return _Engine(rounds, prompts, cost).written()
+        return _Engine(rounds, prompts).written()
 
 
 class _Engine:
     """The texts of a run while they are generated, in rounds of one pass of each model."""
 
-    def __init__(self, rounds: Rounds, prompts: Sequence[Prompt], cost: PassCost) -> None:
+    def __init__(self, rounds: Rounds, prompts: Sequence[Prompt]) -> None:
         self.rounds, self.run = rounds, rounds.run
         self.stops = np.array(sorted(rounds.pair.stop_tokens), np.int64)
-        self.lengths = DraftLengths(cost)
+        self.lengths = DraftLengths(PASS_COST.get(rounds.device.type, PASS_COST_ELSEWHERE))
         # At how many positions passed by rows the models were compared, and agreed; begun as if they agreed at 3 of 4.
         self.agreed, self.compared = 3, 4
         # By row: at how many positions the models differed, and at how many of these the row followed its text.
