@@ -7,7 +7,7 @@ from typing import get_args
 import polars as pl
 import pytest
 
-from architectures import ARCHITECTURES, N_LAYERS, OWN_CACHE
+from architectures import ARCHITECTURES, N_LAYERS, OWN_CACHE, UNUSUAL
 from crosspatch.analysis.patch import patch
 from crosspatch.config import COMPONENTS, Direction
 from crosspatch.models.components import find_components
@@ -21,6 +21,10 @@ from engines import PERSISTENCES, both, counted, gap
 from pairs import QUESTION, QUESTIONS, architecture_pair, components_of
 
 STEPS = 6
+# Of the unusual architectures, those that the any-cache engine does not serve.
+ENGINES = dict.fromkeys(("bert", "dbrx", "deepseek_v3", "llama4", "opt"), "cached") | dict.fromkeys(
+    ("nemotron_h", "openai-gpt", "recurrent_gemma"), "reference"
+)
 # Both directions and both persistences of an architecture, in two runs.
 RUNS = [
     (PatchRun("corrupt", "transient", STEPS), PatchRun("repair", "persistent", STEPS)),
@@ -109,3 +113,18 @@ def test_the_comparison_would_notice_another_persistence(name):
     same_text = ["prompt_id", "patch", "step", "token_id"]
     joined = transient.join(persistent, on=same_text, suffix="_persistent").filter(pl.col("step") == 1)
     assert (joined["delta_patched"] - joined["delta_patched_persistent"]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("name", sorted(UNUSUAL.keys() - set(OWN_CACHE)))
+def test_one_architecture_of_each_kind_is_exact_or_refused_with_the_measured_difference(name, caplog):
+    pair = architecture_pair(name, scale=0.3)
+    have = find_components(pair.clean).has
+    patches = [p for p in patch_grid([1, 2], N_LAYERS, COMPONENTS, heads=[2], n_heads=4) if have(p.sites[0])]
+    engine = usable_engine(pair, patches, "cached", 64)
+    assert engine == ENGINES.get(name, "any_cache")
+    if engine == "reference":
+        assert "any_cache engine cannot be used on this pair: a cached pass gives logits that differ by" in caplog.text
+        return
+    found = gap(*both(pair, [QUESTION], patches, PatchRun(max_new_tokens=2, engine=engine)))
+    assert found.scored > 0
+    assert max(found.delta, found.kl) < 1e-3

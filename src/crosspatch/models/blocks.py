@@ -47,8 +47,8 @@ def name_of_blocks(model: nn.Module) -> str:
 def decoder(model: nn.Module) -> nn.Module:
     """Return the part of a model that maps token ids to last hidden states [B, T, D], without image encoders."""
     found: nn.Module = model.get_decoder() if hasattr(model, "get_decoder") else model  # type: ignore[operator]
-    # Llama 4's `get_decoder` returns the model itself.
-    return getattr(model, "model", model) if found is model else found
+    # Llama 4's `get_decoder` returns the model itself, ModernBERT's its unembedding.
+    return found if found is not model and hasattr(found, "config") else getattr(model, "model", model)
 
 
 def text_config(model: nn.Module) -> Any:
