@@ -9,25 +9,26 @@ cell by cell.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import cast
 
+import numpy as np
 import polars as pl
 import torch
-from torch import nn
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from crosspatch.analysis.steering import random_like
 from crosspatch.analysis.teacher_forcing import Activations, Cell, ForcedText, PairReader, difference, text_reader
 from crosspatch.config import Direction, OwnControl
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
-from crosspatch.models.unembedding import UNEMBED_AT_ONCE
 from crosspatch.patching.patches import Patch
-from crosspatch.patching.rounds import CONTEXTS_AT_ONCE
-from crosspatch.patching.scores import Contexts, ScoreLog, Steps
+from crosspatch.patching.scores import Contexts, ScoreLog, Steps, score_cells
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 from crosspatch.tables import CONTROLS, SCORES
 
@@ -110,13 +111,14 @@ class ControlReader:
         for start in range(0, len(cells), CELLS_AT_ONCE):
             some = cells[start : start + CELLS_AT_ONCE]
             hidden = self._both.target.patched([cell for _, cell in some])
-            for i in range(0, len(some), UNEMBED_AT_ONCE):
-                part = some[i : i + UNEMBED_AT_ONCE]
-                counts = Counter(cell.step for _, cell in part)
-                logits = self._both.target.unembed(hidden[i : i + len(part)])
-                contexts = self._contexts(list(counts))
-                scores = contexts.score(logits, list(counts.values()), [True] * len(part))
-                log.add((row for row, _ in part), scores)
+            steps, firsts = np.unique([cell.step for _, cell in some], return_index=True)
+            scores = score_cells(
+                np.append(firsts, len(some)),
+                partial(self._contexts, steps),
+                partial(self._logits, hidden),
+                np.ones(len(some), bool),
+            )
+            log.add((row for row, _ in some), scores)
         return dict(zip(scored, log.split(len(scored)), strict=True))
 
     def table(self, moves: Mapping[str, Activations], prompt_id: str) -> pl.DataFrame:
@@ -129,13 +131,13 @@ class ControlReader:
             tables.append(cells.select(pl.lit(name).alias("control"), pl.all()))
         return pl.concat(tables)
 
-    def _contexts(self, steps: Sequence[int]) -> Contexts:
-        parts = [steps[i : i + CONTEXTS_AT_ONCE] for i in range(0, len(steps), CONTEXTS_AT_ONCE)]
-        logits = [
-            torch.cat([reader.unembed(reader.hidden[list(part)]) for part in parts])
-            for reader in (self._both.target, self._both.source)
-        ]
-        return Contexts.of(logits[0], logits[1].to(logits[0].device), self._run.direction)
+    def _contexts(self, steps: NDArray[np.int64], some: slice) -> Contexts:
+        read = steps[some].tolist()
+        target, source = (reader.unembed(reader.hidden[read]) for reader in (self._both.target, self._both.source))
+        return Contexts.of(target, source.to(target.device), self._run.direction)
+
+    def _logits(self, hidden: Float[Tensor, "C D"], some: slice) -> Float[Tensor, "N V"]:
+        return self._both.target.unembed(hidden[some])
 
 
 class Controls:

@@ -73,9 +73,8 @@ def first_divergence(
 ) -> pl.DataFrame:
     """Measure the four ΔLs at each of `layers` (None: all); returns no rows if the models never disagree.
 
-    `given` has the text that the clean model generates from the prompt; `run`, in the corrupt direction, has
-    the engine. Raises UsageError for an empty text or a layer
-    that the models do not have.
+    `given` has the text that the clean model generates from the prompt; `run`, in the corrupt direction, has the
+    engine. Raises UsageError for an empty text or a layer that the models do not have.
     """
     if not given.prompt or not given.text:
         raise UsageError("got an empty prompt or text, expected at least one token of each")

@@ -69,6 +69,9 @@ class TextReader:
     Use this class in `torch.no_grad()`, but not in inference mode: backward passes use the cache as a constant.
     """
 
+    # How many steps a backward pass takes; None: all.
+    _at_once: int | None = None
+
     def __init__(self, model: nn.Module, given: ForcedText, *, float32_unembedding: bool = False) -> None:
         self.model, self.given = model, given
         self._float32 = float32_unembedding
@@ -121,17 +124,20 @@ class TextReader:
         Gradients are taken at the model's own activations, or at the values of resid_post in `streams`, which replace
         the model's own values (straight-through: gradients pass unchanged).
         """
-        live: dict[Site, Tensor] = {}
-        at = streams or {}
-        edits = {site: remembering(live, site, at.get(site)) for site in {*sites, *at}}
-        with torch.enable_grad():
-            hidden = self._pass(steps, edits)
-        # Differentiate the unembedding separately, a few positions at a time, so that few logits are in memory.
-        ys = (y.to(hidden.device) for y in (y_clean, y_corrupt))
-        parts = (whole.split(UNEMBED_AT_ONCE) for whole in (hidden.detach(), *ys))
-        of_hidden = [self._head_gradient(*part) for part in zip(*parts, strict=True)]
-        read = [live[site] for site in sites]
-        return [gradient[0] for gradient in torch.autograd.grad(hidden, read, torch.cat(of_hidden))]
+        of_steps = []
+        for start in range(0, len(steps), self._at_once or len(steps)):
+            some = slice(start, start + (self._at_once or len(steps)))
+            live: dict[Site, Tensor] = {}
+            at = {site: values[some] for site, values in (streams or {}).items()}
+            edits = {site: remembering(live, site, at.get(site)) for site in {*sites, *at}}
+            with torch.enable_grad():
+                hidden = self._pass(steps[some], edits)
+            # Differentiate the unembedding separately, a few positions at a time, so that few logits are in memory.
+            ys = (y[some].to(hidden.device) for y in (y_clean, y_corrupt))
+            parts = (whole.split(UNEMBED_AT_ONCE) for whole in (hidden.detach(), *ys))
+            of_hidden = torch.cat([self._head_gradient(*part) for part in zip(*parts, strict=True)])
+            of_steps.append(torch.autograd.grad(hidden, [live[site] for site in sites], of_hidden))
+        return [torch.cat(of_site, dim=1)[0] for of_site in zip(*of_steps, strict=True)]
 
     def _head_gradient(
         self, hidden: Float[Tensor, "N D"], y_clean: Int[Tensor, " N"], y_corrupt: Int[Tensor, " N"]
@@ -154,6 +160,8 @@ class StepReader(TextReader):
     Unpatched states are those of an uncached pass. Patched steps use forks of the model's own cache, which reads the
     text token by token.
     """
+
+    _at_once = 1
 
     def __init__(self, model: nn.Module, given: ForcedText, *, float32_unembedding: bool = False) -> None:
         self.model, self.given, self._float32 = model, given, float32_unembedding
@@ -179,33 +187,18 @@ class StepReader(TextReader):
                 hidden |= zip(here, found, strict=True)
         return torch.stack([hidden[i] for i in range(len(cells))])
 
-    def gradients(
-        self,
-        steps: Sequence[int],
-        y_clean: Int[Tensor, " U"],
-        y_corrupt: Int[Tensor, " U"],
-        sites: Sequence[Site],
-        streams: Mapping[Site, Float[Tensor, "U D"]] | None = None,
-    ) -> list[Float[Tensor, "U W"]]:
-        """Compute the gradients of `TextReader.gradients`, step by step."""
+    def _pass(self, steps: Sequence[int], edits: Mapping[Site, Edit] | None = None) -> Float[Tensor, "1 D"]:
         weights = {weight.untyped_storage().data_ptr() for weight in self.model.parameters()}
 
         def kept(tensor: Tensor) -> Tensor:
             # A model overwrites the recurrent states of its cache, but the backward pass needs the old ones.
             return tensor if tensor.untyped_storage().data_ptr() in weights else tensor.detach().clone()
 
-        of_steps = []
-        for i, step in enumerate(steps):
-            at = {site: values[i : i + 1] for site, values in (streams or {}).items()}
-            with torch.autograd.graph.saved_tensors_hooks(kept, lambda tensor: tensor):
-                of_steps.append(super().gradients([step], y_clean[i : i + 1], y_corrupt[i : i + 1], sites, at))
-        return [torch.cat(of_site) for of_site in zip(*of_steps, strict=True)]
-
-    def _pass(self, steps: Sequence[int], edits: Mapping[Site, Edit] | None = None) -> Float[Tensor, "1 D"]:
-        return self._fork(steps[0], 1, edits or {})
+        with torch.autograd.graph.saved_tensors_hooks(kept, lambda tensor: tensor):
+            return self._fork(steps[0], 1, edits or {})
 
     def _fork(self, step: int, rows: int, edits: Mapping[Site, Edit]) -> Float[Tensor, "B D"]:
-        """Compute the last hidden states at a step in so many forks of the cache of all tokens before it."""
+        """Compute the last hidden states at a step, each row with a copy of the cache of all tokens before it."""
         ids, end = torch.tensor([self.given.read]), self.given.first + step
         if self._position > end:
             self._cached, self._position = Past(self.model), 0

@@ -27,9 +27,8 @@ from crosspatch.models.hooks import Edit, editing, reading, replacing
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
-from crosspatch.models.unembedding import UNEMBED_AT_ONCE, unembed
-from crosspatch.patching.rounds import CONTEXTS_AT_ONCE
-from crosspatch.patching.scores import Contexts, ScoreLog
+from crosspatch.models.unembedding import unembed
+from crosspatch.patching.scores import Contexts, ScoreLog, score_cells
 from crosspatch.patching.trajectory import OwnText, PatchRun, Prompt, Trajectory, Written
 
 Indices = NDArray[np.int64]
@@ -215,7 +214,8 @@ class _Lockstep:
                 self._edits[site] = in_rows(replacing(there, activations[site][:, 0], read))
         hidden = self._target.read(ids[at])[:, -1]
         self._edits = {}
-        place = np.full(len(rows), -1)
+        # A row that was not computed has the hidden state of its context.
+        place = of.copy()
         place[cells] = len(last) + np.arange(len(cells))
         return self._scored(hidden, of_source, rows, of, place, applied)
 
@@ -242,26 +242,20 @@ class _Lockstep:
         place: Indices,
         applied: NDArray[np.bool_],
     ) -> tuple[Indices, Indices, Indices]:
-        """Score the rows, a few at a time, so that few logits are in memory; `place` is -1 for an unpatched row."""
-        order, scores, tops = [rows[:0]], [hidden.new_empty(0, 10, dtype=torch.float32)], []
-        for first in range(0, len(of_source), CONTEXTS_AT_ONCE):
-            read = self._logits(self._source, of_source[first : first + CONTEXTS_AT_ONCE])
-            count = len(read)
-            of_target = self._logits(self._target, hidden[first : first + count])
-            contexts = Contexts.of(of_target, read.to(of_target.device), self._run.direction)
-            tops.append(torch.stack([contexts.predictions.y_target, contexts.predictions.y_source]))
-            here = np.flatnonzero((of >= first) & (of < first + count))
-            here = here[of[here].argsort(kind="stable")]
-            unpatched, here = here[place[here] < 0], here[place[here] >= 0]
-            if len(unpatched):
-                order.append(unpatched)
-                scores.append(contexts.score(of_target, [1] * count, [False] * count)[of[unpatched] - first])
-            for some in np.split(here, range(UNEMBED_AT_ONCE, len(here), UNEMBED_AT_ONCE)):
-                counts = np.bincount(of[some] - first, minlength=count).tolist()
-                patched = self._logits(self._target, hidden[place[some]])
-                order.append(some)
-                scores.append(contexts.score(patched, counts, applied[some].tolist()))
-        found, at = torch.cat(scores), np.concatenate(order)
+        """Score the rows; `place` has the hidden state of each, and `of` its context."""
+        tops = []
+
+        def contexts(some: slice) -> Contexts:
+            of_target, read = self._logits(self._target, hidden[some]), self._logits(self._source, of_source[some])
+            found = Contexts.of(of_target, read.to(of_target.device), self._run.direction)
+            tops.append(torch.stack([found.predictions.y_target, found.predictions.y_source]))
+            return found
+
+        at = of.argsort(kind="stable")
+        bounds = np.searchsorted(of[at], np.arange(len(of_source) + 1))
+        found = score_cells(
+            bounds, contexts, lambda some: self._logits(self._target, hidden[place[at[some]]]), applied[at]
+        )
         self._log.add(rows[at], found)
         tokens = np.empty(len(rows), dtype=np.int64)
         tokens[at] = found[:, 0].long().numpy(force=True)
@@ -277,7 +271,7 @@ class _Lockstep:
 
 @torch.inference_mode()
 def forks_at_once(model: Any, keys_and_values: int, positions: int) -> int:
-    """Return how many rows of `positions` tokens fit into the bytes of so many keys and values, at least one.
+    """Return how many rows of `positions` tokens fit into `keys_and_values` bytes, at least one.
 
     If all texts differ, a row has two texts in the target's cache and one in the source's. Their size is measured.
     """

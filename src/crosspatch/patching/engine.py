@@ -132,7 +132,7 @@ class _Engine:
         """Return the groups of the next round.
 
         Unless the models differ often, rows wait while an unpatched model writes the text that they follow, and at the
-        end of a text until the target has continued it by a few tokens. So many rounds need the target alone.
+        end of a text until the target has continued it by a few tokens. Meanwhile only the target runs.
         """
         alone: list[_Group] = []
         by_source: list[_Group] = []
@@ -204,8 +204,6 @@ class _Engine:
             for model in (TARGET, SOURCE) if group.own is None else (group.own,):
                 wanted[model][text] = max(upto, wanted[model].get(text, 0))
         self.rounds.read(SOURCE, [*wanted[SOURCE].items()])
-        if self.rounds.looks:
-            self.rounds.read(TARGET, [*wanted[TARGET].items()])
         with_rows = [group for group in groups if group.own is None]
         ends = [self._end(group, wanted[TARGET][group.text]) for group in with_rows]
         cells = _cells(zip(with_rows, ends, strict=True))

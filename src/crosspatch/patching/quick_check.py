@@ -33,7 +33,7 @@ from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.sweep import Sweep, choose_patches
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.patching.two_stream.key_values import KeyValues
-from crosspatch.patching.two_stream.packing import Packing, Token
+from crosspatch.patching.two_stream.packing import Packing
 from crosspatch.patching.two_stream.passes import packed_pass
 
 logger = logging.getLogger(__name__)
@@ -113,8 +113,7 @@ def _packed(model: nn.Module, ids: list[int], plain: Tensor) -> str | None:
         past = KeyValues(device, len(ids), lanes=1)
         lane = past.open()
         hidden = [
-            packed_pass(model, Packing.of([Token(ids[p], p, lane) for p in range(first, last)], device), past)
-            for first, last in pieces
+            packed_pass(model, Packing.of_text(ids[first:last], lane, device, first), past) for first, last in pieces
         ]
         gap = _gap(unembed(model, torch.cat(hidden)), plain)
         if not gap <= _tolerance(model):  # Also refuses NaN.

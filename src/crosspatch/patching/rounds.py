@@ -26,14 +26,12 @@ from crosspatch.models.site import Site
 from crosspatch.models.unembedding import UNEMBED_AT_ONCE, unembed
 from crosspatch.patching.drafts import Guide
 from crosspatch.patching.patches import ALL_STEPS, Patch
-from crosspatch.patching.scores import Contexts
+from crosspatch.patching.scores import Contexts, score_cells
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Whole
 from crosspatch.patching.two_stream.passes import Join, packed_model
 
-# Maximum number of contexts scored at once; the logits of both models for them are held in memory.
-CONTEXTS_AT_ONCE = 32
 # Patched positions of one text in a pass at most, but at least those of one position, which bounds memory.
 CELLS_AT_ONCE = 4096
 # The two models of a run.
@@ -117,12 +115,14 @@ class Rounds(ExitStack):
         self._kept = _Kept()
         # The places and logits of the last positions that each model has read.
         self._last = [(_NONE, torch.empty(0))] * 2
-        self.looks = any(patch.schedule.looks for patch in patches)
+        self._looks = any(patch.schedule.looks for patch in patches)
         self._always = all(patch.schedule == ALL_STEPS for patch in patches)
         # A row starts either from the source's residual stream, patched in below its first block, or the target's.
         self._entries = np.array([patch.entry for patch in patches], np.int64)
         below = [Site(patch.entry - 1) if patch.entry else None for patch in patches]
         self._direct = np.array([self._always and b in p.sites for p, b in zip(patches, below, strict=True)], bool)
+        # By start block, and rows from the source before those from the target.
+        self._order = 2 * self._entries + ~self._direct
         self._streams = {b for b, direct in zip(below, self._direct, strict=True) if b and not direct}
         self._rows_at: dict[Site, NDArray[np.bool_]] = {}
         for row, patch in enumerate(patches):
@@ -171,9 +171,11 @@ class Rounds(ExitStack):
     def read(self, model: int, wanted: Sequence[tuple[Text, int]], cells: Cells | None = None) -> Tensor:
         """Let a model read each text up to a length; the target also computes cells. Returns their scores [C, 10].
 
-        The source must have read the cells' positions before, the target at the latest in this pass. With a schedule
-        that depends on the models' predictions, the target too must have read them before.
+        The source must have read the cells' positions before, the target at the latest in this pass. A schedule that
+        depends on the models' predictions needs both before, so then the target reads in a pass of its own.
         """
+        if self._looks and cells is not None:
+            self.read(model, wanted)
         new = [(text, text.read[model], upto) for text, upto in wanted if upto > text.read[model]]
         ids = np.array([token for text, first, upto in new for token in text.ids[first:upto]], np.int64)
         positions = np.concatenate([_NONE, *(np.arange(first, upto) for _, first, upto in new)])
@@ -234,15 +236,13 @@ class Rounds(ExitStack):
                 )
         # A transient patch that is not applied equals the target; a persistent one has its own keys and values.
         some = np.flatnonzero(applied | (self.run.persistence == "persistent"))
-        keys = 2 * self._entries[cells.row[some]] + ~self._direct[cells.row[some]]
-        return applied, some[keys.argsort(kind="stable")]
+        return applied, some[self._order[cells.row[some]].argsort(kind="stable")]
 
     def _joins(self, row: Whole, places: Tensor, keep: Keep) -> dict[int, Join]:
         """Return what starts at each block: rows from what is kept of the source, then of the target."""
-        keys = 2 * self._entries[row] + ~self._direct[row]
         joins: dict[int, Join] = {}
         for entry in {*self._entries[row].tolist(), *(site.layer + 1 for site in self._streams)} - {0}:
-            ends = np.searchsorted(keys, [2 * entry, 2 * entry + 1, 2 * entry + 2])
+            ends = np.searchsorted(self._order[row], [2 * entry, 2 * entry + 1, 2 * entry + 2])
             parts = [(m, places[a:b]) for m, a, b in zip((SOURCE, TARGET), ends, ends[1:], strict=False) if b > a]
             joins[entry] = partial(self._join, Site(entry - 1), parts, keep)
         return joins
@@ -276,27 +276,19 @@ class Rounds(ExitStack):
         self, cells: Cells, applied: NDArray[np.bool_], order: Whole, hidden: Float[Tensor, "P D"]
     ) -> Float[Tensor, "C 10"]:
         """Score cells context by context, a few at a time, so that few logits are in memory."""
-        if not len(cells.row):
-            return torch.empty(0, 10)
         if len(order) == len(cells.row):
             hidden = hidden[torch.from_numpy(order.argsort())]
         else:
             of_target = self._kept.read((TARGET, None), torch.from_numpy(cells.places))
             at = torch.from_numpy(order).to(of_target.device)
             hidden = of_target.index_copy(0, at, hidden.to(of_target)) if len(order) else of_target
-        scores, firsts = [], cells.firsts
-        for block in range(0, len(firsts) - 1, CONTEXTS_AT_ONCE):
-            bounds = firsts[block : block + CONTEXTS_AT_ONCE + 1]
-            places = cells.places[bounds[:-1]]
-            of_target, of_source = (self._logits(model, places) for model in (TARGET, SOURCE))
-            contexts = Contexts.of(of_target, of_source.to(of_target.device), self.run.direction)
-            for first in range(bounds[0], bounds[-1], UNEMBED_AT_ONCE):
-                last = min(first + UNEMBED_AT_ONCE, bounds[-1])
-                counts = np.diff(bounds.clip(first, last)).tolist()
-                scores.append(
-                    contexts.score(self._unembed(TARGET, hidden[first:last]), counts, applied[first:last].tolist())
-                )
-        return torch.cat(scores)
+        firsts = cells.places[cells.firsts[:-1]]
+
+        def contexts(some: slice) -> Contexts:
+            of_target, of_source = (self._logits(model, firsts[some]) for model in (TARGET, SOURCE))
+            return Contexts.of(of_target, of_source.to(of_target.device), self.run.direction)
+
+        return score_cells(cells.firsts, contexts, lambda some: self._unembed(TARGET, hidden[some]), applied)
 
     def _logits(self, model: int, places: Whole) -> Float[Tensor, "B V"]:
         """Return a model's logits at some places, from its last pass if that has them all."""

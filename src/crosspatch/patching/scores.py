@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from itertools import pairwise
 from typing import Any, overload
@@ -21,6 +21,9 @@ from crosspatch.config import Direction
 from crosspatch.errors import CrosspatchError
 from crosspatch.models.pair import by_direction
 from crosspatch.models.unembedding import UNEMBED_AT_ONCE, unembed
+
+# Maximum number of contexts scored at once; the logits of both models for them are held in memory.
+CONTEXTS_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +96,6 @@ class Steps(Sequence[Step]):
         row |= {name: int(row[name]) for name in _WHOLE}
         return Step(**{**row, "applied": bool(row["applied"])})
 
-    def __add__(self, more: Sequence[Step]) -> Steps:
-        return Steps(np.concatenate([self.values, Steps(more).values]))
-
     def column(self, name: str) -> NDArray[Any]:
         """Return a field of all steps, [N]: integers, truth values, or float32."""
         column = self.values[:, _COLUMNS[name]]
@@ -134,7 +134,7 @@ class ScoreLog:
             self._scores.append(scores)
 
     def split(self, rows: int) -> list[Steps]:
-        """Return the steps of each of so many rows."""
+        """Return the steps of each row, from 0 to `rows` - 1."""
         if not self._rows:
             return [Steps() for _ in range(rows)]
         of = np.concatenate(self._rows)
@@ -250,6 +250,28 @@ class Contexts:
             torch.as_tensor(applied, device=patched.device),
         )
         return torch.stack([column.float() for column in columns], dim=1)
+
+
+def score_cells(
+    bounds: NDArray[np.int64],
+    contexts: Callable[[slice], Contexts],
+    logits: Callable[[slice], Float[Tensor, "N V"]],
+    applied: NDArray[np.bool_],
+) -> Float[Tensor, "C 10"]:
+    """Score C patched positions, sorted by context, a few at a time, so that few logits are in memory.
+
+    `bounds` has the first position of each of B contexts, and C. `contexts` computes a range of the contexts, `logits`
+    the patched logits of a range of the positions.
+    """
+    scores = [torch.empty(0, len(_COLUMNS))]
+    for block in range(0, len(bounds) - 1, CONTEXTS_AT_ONCE):
+        ends = bounds[block : block + CONTEXTS_AT_ONCE + 1]
+        of_block = contexts(slice(block, block + len(ends) - 1))
+        for first in range(ends[0], ends[-1], UNEMBED_AT_ONCE):
+            some = slice(first, min(first + UNEMBED_AT_ONCE, int(ends[-1])))
+            counts = np.diff(ends.clip(some.start, some.stop)).tolist()
+            scores.append(of_block.score(logits(some), counts, applied[some].tolist()))
+    return torch.cat(scores[1:] or scores)
 
 
 def delta(

@@ -48,9 +48,7 @@ def score_tokens(
             positions = np.arange(first, last)
             every_row = np.tile(rows, len(positions))
             cells = Cells([given], np.zeros_like(every_row), np.repeat(positions, len(rows)), every_row)
-            for model in (SOURCE, TARGET):
-                if model == SOURCE or rounds.looks:
-                    rounds.read(model, [(given, last)])
+            rounds.read(SOURCE, [(given, last)])
             log.add(cells.row, rounds.read(TARGET, [(given, last)], cells))
             rounds.release(given, first, last)
     return [

@@ -56,11 +56,10 @@ class Packing:
         return cls(ids, positions, lanes, entries, apart.astype(bool), device)
 
     @classmethod
-    def of_text(cls, ids: Sequence[int], lane: int, device: torch.device) -> Packing:
-        """Pack a text from its first token on, to be cached in a slot."""
-        count = len(ids)
-        none = np.zeros(count, np.int64)
-        return cls(np.array(ids), np.arange(count), none + lane, none, none.astype(bool), device)
+    def of_text(cls, ids: Sequence[int], lane: int, device: torch.device, start: int = 0) -> Packing:
+        """Pack consecutive tokens of a text, from position `start` on, to be cached in a slot."""
+        none = np.zeros(len(ids), np.int64)
+        return cls(np.array(ids), start + np.arange(len(ids)), none + lane, none, none.astype(bool), device)
 
     def __len__(self) -> int:
         return len(self.ids)
