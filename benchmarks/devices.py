@@ -1,10 +1,14 @@
 """A pair on other devices against the same pair on the CPU: all that crosspatch measures, number by number.
 
     PYTHONPATH=src python benchmarks/devices.py       # -v: every comparison, and where something broke
+    PYTHONPATH=src python benchmarks/devices.py sweep # times a sweep of a pair with Qwen3-4B's shape instead
 
 Needs a CUDA GPU, no hub and no package beyond crosspatch's own: models are random, in float32, with TF32 off. Prints a
 table of the largest differences and exits with 1 where one is beyond its tolerance. With two GPUs or more models are
 spread over them as well; where bitsandbytes is there, quantised models are loaded.
+
+`sweep` needs 20 GB of GPU memory. Its models are random too, in bfloat16. Without a GPU it runs on a tiny pair, which
+only shows that the script works.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.config import COMPONENTS
 from crosspatch.errors import CrosspatchError
 from crosspatch.models.blocks import name_of_blocks
+from crosspatch.models.chat import PromptFormat
 from crosspatch.models.generation import answer
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import device_names
@@ -53,6 +58,7 @@ from crosspatch.patching.patches import Schedule, patch_grid
 from crosspatch.patching.quick_check import quick_check
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun
+from measure import EndlessPair, counted_rounds, generate_both, sweep
 
 QUESTIONS = ["Solve for x: 5x + 3 = 18", "What is the capital of France? Say it slowly."]
 TEXT = tuple(range(60, 84))
@@ -63,6 +69,8 @@ TOLERANCE = 1e-3
 # The same in quantised models, whose engine is compared with the published algorithm on the same device.
 QUANTISED = {"8bit": 1.0, "4bit": 0.1}
 DELTAS = ("delta_clean", "delta_corrupted", "delta_patched")
+# How much the child's weights differ in a timed sweep, in standard deviations of each matrix.
+CHANGE = 0.03
 
 Observed = Mapping[str, torch.Tensor]
 
@@ -328,11 +336,63 @@ def _machine() -> str:
     return f"{', '.join(gpus) or 'no GPU'}; {versions}"
 
 
+def timed_sweep(length: int = 128, repeats: int = 3) -> None:
+    """Print the times of sweeps of all layers, of one layer, and of 8 prompts, over those of `generate`."""
+    config = transformers.Qwen3Config(
+        hidden_size=2560,
+        intermediate_size=9728,
+        num_hidden_layers=36,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=128,
+        vocab_size=151936,
+        tie_word_embeddings=True,
+    )
+    if not torch.cuda.is_available():
+        config, length = tiny_config("qwen3"), 24
+    with torch.device(_device()):
+        clean = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+    child = copy.deepcopy(clean)
+    generator = torch.Generator(_device()).manual_seed(1)
+    with torch.no_grad():
+        for weight in child.parameters():
+            noise = torch.randn(weight.shape, generator=generator, device=weight.device, dtype=weight.dtype)
+            weight.add_(CHANGE * weight.float().std().nan_to_num().to(weight.dtype) * noise)
+    pair = EndlessPair(clean, child, PromptFormat(tiny_tokenizer(), raw=True))
+    prompts = [pair.encode(f"{QUESTIONS[0]}, and once more for {number}.") for number in range(8)]
+    layers = range(pair.n_layers)
+    print("| sweep | models disagree | texts | rounds | seconds | over `generate` of both texts |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, some, patched in (
+        (f"{len(layers)} layers", prompts[:1], layers),
+        ("one layer", prompts[:1], [pair.n_layers // 2]),
+        (f"{len(layers)} layers, {len(prompts)} prompts", prompts, layers),
+    ):
+        runs = []
+        # The first sweep of a shape also chooses the GPU's kernels.
+        for _ in range(1 + repeats):
+            both = sum(generate_both(pair, prompt, length).seconds for prompt in some)
+            with counted_rounds() as rounds:
+                done = sweep(pair, some, patched, length)
+            runs.append((done.seconds / both, done.seconds))
+        ratio, seconds = sorted(runs[1:])[repeats // 2]
+        texts = len({(i // len(patched), *t.tokens) for i, t in enumerate(done.trajectories)})
+        differ = sum(int(t.steps.disagree.sum()) for t in done.trajectories)
+        share = differ / sum(len(t.steps) for t in done.trajectories)
+        print(
+            f"| {name}, {length} tokens | {share:.0%} | {texts} | {len(rounds)} | {seconds:.1f} | {ratio:.2f} |",
+            flush=True,
+        )
+
+
 def main() -> int:
     """Print the table; 1 where something is beyond its tolerance."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     transformers.utils.logging.disable_progress_bar()
     print(_machine(), flush=True)
+    if "sweep" in sys.argv:
+        timed_sweep()
+        return 0
     print("| pair | compared | largest difference | at most |\n| --- | --- | --- | --- |")
     count, beyond = 0, 0
     with tempfile.TemporaryDirectory() as folder:

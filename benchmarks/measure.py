@@ -1,8 +1,7 @@
 """The measurements of the benchmark page, each in the words of the table that it fills.
 
-All times of one run are taken one after the other in one process on one pair, so ratios hold on any machine, and
-absolute seconds only on the one whose line stands in the table. Nothing stops a text before its length: all sides
-write the same number of tokens.
+All times of one run are taken one after the other in one process, so ratios hold on any machine, and absolute seconds
+only on the one whose line stands in the table.
 """
 
 from __future__ import annotations
@@ -10,7 +9,8 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,13 +18,16 @@ import torch
 from tqdm import tqdm
 
 from crosspatch.models.blocks import find_blocks
+from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import ModelPair
+from crosspatch.models.tiny import tiny_config, tiny_tokenizer
 from crosspatch.patching.batches import run_in_batches
-from crosspatch.patching.engine import run_cached
 from crosspatch.patching.patches import Patch, Schedule, patch_grid
 from crosspatch.patching.reference import step_scores
+from crosspatch.patching.rounds import Rounds
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun, Prompt, Trajectory
+from tiny_architectures import random_model
 
 
 class EndlessPair(ModelPair):
@@ -48,7 +51,8 @@ def generate_both(pair: ModelPair, prompt: list[int], length: int) -> Texts:
     texts, seconds = [], 0.0
     for model in (pair.clean, pair.corrupted):
         own = model.generation_config
-        model.generation_config = type(own)(max_new_tokens=length, do_sample=False, pad_token_id=0)
+        stops = sorted(pair.stop_tokens) or None
+        model.generation_config = type(own)(max_new_tokens=length, do_sample=False, pad_token_id=0, eos_token_id=stops)
         start = time.perf_counter()
         with torch.inference_mode():
             out = model.generate(ids, attention_mask=torch.ones_like(ids))
@@ -66,22 +70,70 @@ class Sweep:
     seconds: float
 
 
-def sweep(pair: ModelPair, prompts: Sequence[list[int]], layers: Sequence[int], length: int, rows: int = 256) -> Sweep:
-    """Patch each layer alone after each prompt, by the cached engine; the models' own texts are written too."""
+def sweep(
+    pair: ModelPair, prompts: Sequence[list[int]], layers: Sequence[int], length: int, *, answers: bool = True
+) -> Sweep:
+    """Patch each layer alone after each prompt, by the cached engine; with `answers`, write the models' own texts."""
     patches = patch_grid(layers, pair.n_layers)
     run = PatchRun(max_new_tokens=length)
     start = time.perf_counter()
-    jobs = [Prompt(prompt, patches, answers=True) for prompt in prompts]
-    done = list(run_in_batches(pair, jobs, run, rows))
+    jobs = [Prompt(prompt, patches, answers=answers) for prompt in prompts]
+    done = list(run_in_batches(pair, jobs, run, 256))
     return Sweep([t for written in done for t in written.trajectories], time.perf_counter() - start)
 
 
-def sweep_after(pair: ModelPair, prompt: list[int], texts: Texts, length: int) -> float:
-    """Seconds of the sweep over all layers where the unpatched texts are there already, to draft from."""
-    job = Prompt(prompt, patch_grid("all", pair.n_layers), known=[texts.clean, texts.corrupted])
-    start = time.perf_counter()
-    run_cached(pair, [job], PatchRun(max_new_tokens=length))
-    return time.perf_counter() - start
+@contextmanager
+def counted_rounds() -> Iterator[list[int]]:
+    """Within the context, the numbers of patched positions of each pass that computes any are listed."""
+    counts: list[int] = []
+    read = Rounds.read
+
+    def counting(self: Rounds, model: int, wanted: Any, cells: Any = None) -> Any:
+        if cells is not None and len(cells.row):
+            counts.append(len(cells.row))
+        return read(self, model, wanted, cells)
+
+    Rounds.read = counting  # type: ignore[method-assign]
+    try:
+        yield counts
+    finally:
+        Rounds.read = read  # type: ignore[method-assign]
+
+
+@dataclass(frozen=True)
+class HostTime:
+    """The time of a sweep of 36 tiny blocks over that of `generate`, and its number of distinct texts."""
+
+    rows: int
+    texts: int
+    ratio: float
+
+
+def host_times(length: int = 48, repeats: int = 5) -> list[HostTime]:
+    """Sweeps of all of 36 blocks and of one, on one thread: multiplications take hardly any time."""
+    config = tiny_config("qwen3")
+    config.num_hidden_layers = 36
+    config.layer_types = config.layer_types[:1] * 36
+    clean = random_model(config, 0)
+    child = random_model(config, 0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in child.parameters():
+            weight.add_(0.5 * weight.abs().mean() * torch.randn(weight.shape, generator=generator))
+    pair = EndlessPair(clean, child, PromptFormat(tiny_tokenizer(), raw=True))
+    prompt = pair.encode("Solve for x: 5x + 3 = 18")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    times: dict[int, list[float]] = {36: [], 1: []}
+    texts = {}
+    for _ in range(repeats):
+        both = generate_both(pair, prompt, length).seconds
+        for rows, layers in ((36, range(36)), (1, [18])):
+            done = sweep(pair, [prompt], layers, length, answers=False)
+            texts[rows] = len({tuple(t.tokens) for t in done.trajectories})
+            times[rows].append(done.seconds / both)
+    torch.set_num_threads(threads)
+    return [HostTime(rows, texts[rows], statistics.median(ratios)) for rows, ratios in times.items()]
 
 
 @dataclass(frozen=True)

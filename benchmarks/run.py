@@ -1,6 +1,8 @@
 """All measurements in one run, side by side, and the table of the benchmark page: `make bench`.
 
-SmolLM2-135M-Instruct and the child that `experiments/smollm2.yaml` makes of it (trained first where it is not there).
+Two pairs, each trained first where it is not there: the demo's (what `experiments/smollm2.yaml` makes of the taught
+SmolLM2-135M-Instruct), whose texts differ in few tokens, and the raw one (SmolLM2-135M-Instruct, and a child trained
+for three epochs on LaTeX solutions with headings), whose texts differ early and often.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,144 +26,221 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 
 from attribution import attribution
+from crosspatch.config import PAPER_FORMS
+from crosspatch.models.pair import ModelPair
 from measure import (
     EndlessPair,
-    Texts,
     arithmetic,
+    counted_rounds,
     generate_both,
     half_precision,
+    host_times,
     reference,
     scoring,
     sweep,
-    sweep_after,
 )
 from peers import PEERS, ensure_environment, run_peer
-from problems import problems_made
 
 HERE = Path(__file__).parent
 PAGE = HERE / "README.md"
 MARKS = ("<!-- table -->", "<!-- end of table -->")
-LENGTH = 200
+# How each pair is trained.
+PAIRS = {
+    "demo": ["controls=[]"],
+    "raw": [
+        "controls=[]",
+        "models.clean=wheel:smollm2-135m-instruct",
+        "data.held_out_from_teaching=false",
+        "data.style=headed",
+        "data.difficulty=medium",
+        f"data.forms=[{','.join(PAPER_FORMS)}]",
+        "finetune.learning_rate=1e-4",
+        "finetune.epochs=3",
+    ],
+}
+DOMAINS = ("related", "unrelated_math", "general")
+# Lengths of texts: the demo's, the raw pair's, and the paper's.
+DEMO, RAW, PAPER = 96, 200, 1024
+MANY_PROMPTS = 20
 # Steps at which the published algorithm is timed, and the layers for which it is.
-REFERENCE_STEPS = (0, 66, 132, 199)
 REFERENCE_LAYERS = (12, 24)
 PEER_LAYERS, PEER_LENGTH = (6, 18), 30
-MANY_PROMPTS, MANY_LENGTH = 20, 24
+
+Rows = list[tuple[str, str]]
 
 
 def main() -> None:
     """Measure, print, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, default=Path("runs/bench"), help="run directory with the pair")
+    parser.add_argument("--runs", type=Path, default=Path("runs/bench"), help="directory with the runs of both pairs")
     parser.add_argument("--peers", type=Path, default=Path("runs/peers"), help="environment of the other libraries")
-    parser.add_argument("--skip", nargs="*", default=[], choices=["peers", "half", "attribution", "many"])
+    parser.add_argument("--only", nargs="*", default=list(PARTS), choices=[*PARTS, *SLOW], help="parts to measure")
     parser.add_argument("--memory", action="store_true", help="only measure the memory of one sweep, as JSON")
     options = parser.parse_args()
-    clean, corrupted = pair_in(options.run)
+    folders = {name: pair_in(options.runs / name, settings) for name, settings in PAIRS.items()}
     if options.memory:
-        print(json.dumps(memory(clean, corrupted, questions(options.run))))
+        print(json.dumps(memory(folders["demo"])))
         return
-    rows = measured(options, clean, corrupted)
-    table = "\n".join(["| what | measured |", "| --- | --- |", *(f"| {what} | {value} |" for what, value in rows)])
-    print(table)
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    PAGE.write_text(f"{before}{MARKS[0]}\n{machine()}\n\n{table}\n{MARKS[1]}{after}", encoding="utf-8")
+    rows: Rows = []
+    start = time.perf_counter()
+    for part in options.only:
+        for what, value in (PARTS | SLOW)[part](options, folders):
+            rows.append((what, value))
+            print(f"{time.perf_counter() - start:5.0f} s | {what} | {value}", flush=True)
+    if set(options.only) >= set(PARTS):
+        rows.append(("this benchmark", f"{(time.perf_counter() - start) / 60:.0f} minutes, both pairs trained"))
+        table = "\n".join(["| what | measured |", "| --- | --- |", *(f"| {what} | {value} |" for what, value in rows)])
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
+        after = rest.partition(MARKS[1])[2]
+        PAGE.write_text(f"{before}{MARKS[0]}\n{machine()}\n\n{table}\n{MARKS[1]}{after}", encoding="utf-8")
 
 
-def measured(options: argparse.Namespace, clean: Path, corrupted: Path) -> list[tuple[str, str]]:
-    """The rows of the table."""
-    pair = EndlessPair.load(str(clean), str(corrupted))
-    asked = questions(options.run)
-    prompt = pair.encode(asked[0])
-    texts = generate_both(pair, prompt, LENGTH)
-    full = sweep(pair, [prompt], range(pair.n_layers), LENGTH)
-    drafted = sweep_after(pair, prompt, texts, LENGTH)
-    again = generate_both(pair, prompt, LENGTH)
-    both = Texts(texts.clean, texts.corrupted, statistics.mean([texts.seconds, again.seconds]))
-    one = sweep(pair, [prompt], [18], LENGTH)
-    chosen = [full.trajectories[layer] for layer in REFERENCE_LAYERS]
-    slow = reference(pair, prompt, chosen, REFERENCE_STEPS)
+def demo(options: argparse.Namespace, folders: dict[str, Path]) -> Rows:
+    """The demo's pair: a prompt of each domain, and many prompts at once."""
+    pair, asked = ModelPair.load(*models(folders["demo"])), questions(folders["demo"])
+    layers, rows, generated, swept = range(pair.n_layers), Rows(), 0.0, 0.0
+    generate_both(pair, pair.encode(asked[DOMAINS[0]][0]), 8)
+    for domain in DOMAINS:
+        prompt = pair.encode(asked[domain][0])
+        before = generate_both(pair, prompt, DEMO)
+        with counted_rounds() as rounds:
+            done = sweep(pair, [prompt], layers, DEMO)
+        both = (before.seconds + generate_both(pair, prompt, DEMO).seconds) / 2
+        texts = len({tuple(t.tokens) for t in done.trajectories})
+        kept = sum(len(t.tokens) for t in done.trajectories)
+        generated, swept = generated + both, swept + done.seconds
+        rows.append(
+            (
+                f"demo's pair, 30 layers, {domain}: texts of {len(before.clean)} and {len(before.corrupted)} tokens",
+                f"{done.seconds / both:.2f} times `generate` of both texts ({done.seconds:.1f} s for {both:.1f}); "
+                f"{texts} texts, {len(rounds)} rounds with patched rows, {sum(rounds):,} cells for {kept:,}",
+            )
+        )
+    rows.append(("… the three prompts", f"{swept / generated:.2f} times ({swept:.1f} s for {generated:.1f})"))
+    # As many of each domain as of the others.
+    mixed = [pair.encode(asked[domain][i]) for i in range(MANY_PROMPTS) for domain in DOMAINS][:MANY_PROMPTS]
+    both = sum(generate_both(pair, prompt, DEMO).seconds for prompt in mixed)
+    many = sweep(pair, mixed, layers, DEMO).seconds
+    per = f"{many / MANY_PROMPTS:.1f} s a prompt for {both / MANY_PROMPTS:.1f}"
+    rows.append((f"demo's pair, 30 layers × {MANY_PROMPTS} prompts of all domains", f"{many / both:.2f} times ({per})"))
+    found = [sys.executable, __file__, "--memory", "--runs", str(options.runs)]
+    used = json.loads(subprocess.run(found, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    above = f"{used['above']:.2f} GB above both models loaded and used ({used['peak']:.2f} GB in all)"
+    return [*rows, ("… memory of that sweep", above)]
+
+
+def raw(options: argparse.Namespace, folders: dict[str, Path]) -> Rows:
+    """The raw pair: many disagreements, against the published algorithm and other libraries."""
+    pair, asked = EndlessPair.load(*models(folders["raw"])), questions(folders["raw"])
+    # A quadratic equation, whose solution is long.
+    prompt = pair.encode(asked["quadratic"][0])
+    before = generate_both(pair, prompt, RAW)
+    with counted_rounds() as rounds:
+        full = sweep(pair, [prompt], range(pair.n_layers), RAW)
+    both = (before.seconds + generate_both(pair, prompt, RAW).seconds) / 2
+    one = sweep(pair, [prompt], [18], RAW).seconds
+    slow = reference(pair, prompt, [full.trajectories[layer] for layer in REFERENCE_LAYERS], (0, RAW // 2, RAW - 1))
     whole = slow.seconds_a_layer * pair.n_layers
-    work = arithmetic(pair, prompt, full.trajectories, texts)
+    work = arithmetic(pair, prompt, full.trajectories, before)
     rows = [
-        ("question", f"{asked[0]} ({len(prompt)} tokens of prompt, {LENGTH} written)"),
-        ("both unpatched texts by `generate`", f"{both.seconds:.1f} s"),
-        ("published algorithm, 30 layers", f"{whole:,.0f} s (of {slow.timed} timed steps)"),
-        ("crosspatch, 30 layers, unpatched texts written beside them", f"{full.seconds:.1f} s"),
-        ("… times faster than the published algorithm", f"{whole / full.seconds:.0f}×"),
         (
-            "… what its multiplications are to those that no exact method saves",
-            f"{work.ratio:.0f}× ({work.contexts:,} distinct contexts for {work.cells:,} cells)",
+            f"raw pair, 30 layers, {asked['quadratic'][0]} ({len(prompt)} tokens of prompt, {RAW} written)",
+            f"{full.seconds / both:.2f} times `generate` of both texts ({full.seconds:.1f} s for {both:.1f}); "
+            f"{len({tuple(t.tokens) for t in full.trajectories})} texts, {len(rounds)} rounds with patched rows",
         ),
-        ("… against `generate`", f"{full.seconds / both.seconds:.2f} times its time"),
-        ("crosspatch, 30 layers, unpatched texts known", f"{drafted:.1f} s, {whole / drafted:.0f}× faster"),
-        ("crosspatch, one layer (18)", f"{one.seconds:.1f} s, {one.seconds / both.seconds:.2f} times `generate`"),
-        ("same tokens as the published algorithm at the timed steps", "yes" if slow.same else "NO"),
-        ("largest difference of a ΔL there", f"{slow.largest:.1e} logits"),
-    ]
-    scored = scoring(pair, prompt, texts.clean)
-    rows += [
+        ("… one layer (18)", f"{one / both:.2f} times"),
         (
-            "scoring the clean text at 30 layers",
+            "… published algorithm",
+            f"{whole:,.0f} s (of {slow.timed} timed steps), {whole / full.seconds:.0f} times crosspatch's time",
+        ),
+        ("… same tokens at the timed steps, and largest difference of a ΔL", f"{slow.same}, {slow.largest:.1e} logits"),
+        (
+            "… the published algorithm's multiplications over those that no exact method saves",
+            f"{work.ratio:.0f} ({work.contexts:,} distinct contexts for {work.cells:,} cells)",
+        ),
+    ]
+    return rows + against_peers(options, pair, folders["raw"], prompt, full.seconds)
+
+
+def host(options: argparse.Namespace, folders: dict[str, Path]) -> Rows:
+    """Host time."""
+    return [
+        (f"36 tiny blocks, 48 tokens, one thread: {found.rows} rows in {found.texts} texts", f"{found.ratio:.2f} times")
+        for found in host_times()
+    ]
+
+
+def paper(options: argparse.Namespace, folders: dict[str, Path]) -> Rows:
+    """The paper's length, without an early stop."""
+    pair, asked = EndlessPair.load(*models(folders["demo"])), questions(folders["demo"])
+    prompt = pair.encode(asked["related"][0])
+    both = generate_both(pair, prompt, PAPER).seconds
+    with counted_rounds() as rounds:
+        full = sweep(pair, [prompt], range(pair.n_layers), PAPER)
+    slow = reference(pair, prompt, [full.trajectories[REFERENCE_LAYERS[1]]], (0, PAPER - 1))
+    whole = slow.seconds_a_layer * pair.n_layers
+    texts = len({tuple(t.tokens) for t in full.trajectories})
+    return [
+        (
+            f"demo's pair, 30 layers, {PAPER:,} tokens without an early stop",
+            f"{full.seconds / both:.2f} times `generate` of both texts ({full.seconds:.0f} s for {both:.0f}); "
+            f"{texts} texts, {len(rounds)} rounds with patched rows",
+        ),
+        ("… published algorithm", f"{whole:,.0f} s (of 2 timed steps), {whole / full.seconds:.0f} times as much"),
+    ]
+
+
+def fixed_text(options: argparse.Namespace, folders: dict[str, Path]) -> Rows:
+    """Scoring along a fixed text, and attribution patching."""
+    pair, asked = EndlessPair.load(*models(folders["raw"])), questions(folders["raw"])
+    prompt = pair.encode(asked["quadratic"][0])
+    text = generate_both(pair, prompt, RAW).clean
+    scored = scoring(pair, prompt, text)
+    return [
+        (
+            "scoring the clean text at 30 layers (raw pair)",
             f"{scored.all_steps:.1f} plain forward passes ({scored.plain:.2f} s each)",
         ),
         (f"… at the {scored.disagreements} steps where the models disagree", f"{scored.disagreeing:.1f} plain passes"),
+        *attribution(pair, prompt, text),
     ]
-    if "attribution" not in options.skip:
-        rows += attribution(pair, prompt, texts.clean)
-    if "many" not in options.skip:
-        prompts = [pair.encode(question) for question in asked[:MANY_PROMPTS]]
-        alone = sweep(pair, prompts[:1], range(pair.n_layers), MANY_LENGTH).seconds
-        many = sweep(pair, prompts, range(pair.n_layers), MANY_LENGTH).seconds / len(prompts)
-        rows.append(
-            (
-                f"30 layers × {len(prompts)} prompts × {MANY_LENGTH} tokens, a prompt",
-                f"{many:.1f} s, against {alone:.1f} s for one prompt by itself ({many / alone:.2f})",
-            )
-        )
-    found = subprocess.run(
-        [sys.executable, __file__, "--memory", "--run", str(options.run)], capture_output=True, text=True, check=True
-    )
-    used = json.loads(found.stdout.splitlines()[-1])
-    rows.append(
-        (
-            "memory of that sweep, above both models loaded and used",
-            f"{used['above']:.2f} GB ({used['peak']:.2f} GB in all)",
-        )
-    )
-    rows += problems_made()
-    if "half" not in options.skip:
-        rows += half_precisions(pair, clean, corrupted, prompt, texts)
-    if "peers" not in options.skip:
-        rows += against_peers(options, pair, prompt, full.seconds)
-    return rows
 
 
-def half_precisions(
-    pair: EndlessPair, clean: Path, corrupted: Path, prompt: list[int], texts: Texts
-) -> list[tuple[str, str]]:
+def half(options: argparse.Namespace, folders: dict[str, Path]) -> Rows:
     """How often bf16 and fp16 choose other tokens than float32."""
-    rows = []
+    pair, asked = EndlessPair.load(*models(folders["raw"])), questions(folders["raw"])
+    prompt = pair.encode(asked["quadratic"][0])
+    text, rows = generate_both(pair, prompt, RAW).clean, Rows()
     for dtype in ("bfloat16", "float16"):
-        half = EndlessPair.load(str(clean), str(corrupted), dtype=dtype)
+        other = EndlessPair.load(*models(folders["raw"]), dtype=dtype)
         for float32 in (False, True):
-            found = half_precision(pair, half, prompt, texts.clean, float32)
+            found = half_precision(pair, other, prompt, text, float32)
             head = ", unembedding in float32" if float32 else ""
             shares = f"{found.clean:.1%} clean, {found.corrupted:.1%} corrupted, {found.patched:.1%} patched"
             rows.append((f"{dtype}{head}: tokens that differ from float32", f"{shares} (of {found.cells} cells)"))
     return rows
 
 
+PARTS: dict[str, Callable[[argparse.Namespace, dict[str, Path]], Rows]] = {
+    "demo": demo,
+    "raw": raw,
+    "host": host,
+    "paper": paper,
+    "fixed_text": fixed_text,
+}
+# By `--only`.
+SLOW = {"half": half}
+
+
 def against_peers(
-    options: argparse.Namespace, pair: EndlessPair, prompt: list[int], seconds: float
-) -> list[tuple[str, str]]:
+    options: argparse.Namespace, pair: EndlessPair, folder: Path, prompt: list[int], seconds: float
+) -> Rows:
     """The full sweep by other libraries: a few layers and steps, as seconds a token and layer, times all of them."""
     python = ensure_environment(options.peers)
-    clean, corrupted = pair_in(options.run)
+    clean, corrupted = models(folder)
     job = {
-        "clean": str(clean),
-        "corrupted": str(corrupted),
+        "clean": clean,
+        "corrupted": corrupted,
         "prompt": prompt,
         "layers": list(PEER_LAYERS),
         "new_tokens": PEER_LENGTH,
@@ -174,10 +255,10 @@ def against_peers(
             theirs["tokens"] == ours.tokens
             for theirs, ours in zip(result["trajectories"], own.trajectories, strict=True)
         )
-        total = each * LENGTH * pair.n_layers
+        total = each * RAW * pair.n_layers
         rows.append(
             (
-                f"{PEERS[name]} {result['versions'][PEERS[name]]}, one layer at a time with KV caches",
+                f"… {PEERS[name]} {result['versions'][PEERS[name]]}, one layer at a time with KV caches",
                 f"{total:,.0f} s for the full sweep ({each * 1e3:.0f} ms a token and layer): "
                 f"{total / seconds:.1f} times crosspatch's; {'same tokens' if same else 'OTHER TOKENS'}",
             )
@@ -185,16 +266,16 @@ def against_peers(
     return rows
 
 
-def memory(clean: Path, corrupted: Path, asked: list[str]) -> dict[str, float]:
-    """Peak memory of one sweep in GB: in all, and above what both models take once they have run."""
-    pair = EndlessPair.load(str(clean), str(corrupted))
-    prompt = pair.encode(asked[0])
+def memory(folder: Path) -> dict[str, float]:
+    """Peak memory of the sweep of many prompts in GB: in all, and above what both models take once they have run."""
+    pair, asked = ModelPair.load(*models(folder)), questions(folder)
+    mixed = [pair.encode(asked[domain][i]) for i in range(MANY_PROMPTS) for domain in DOMAINS][:MANY_PROMPTS]
     # Weights are mapped from their files: they are in memory once they have been used.
-    generate_both(pair, prompt, 2)
+    generate_both(pair, mixed[0], 2)
     before = resident("VmRSS")
     # From here on the peak is counted anew: loading has one of its own.
     Path("/proc/self/clear_refs").write_text("5")
-    sweep(pair, [prompt], range(pair.n_layers), LENGTH)
+    sweep(pair, mixed, range(pair.n_layers), DEMO)
     return {"above": resident("VmHWM") - before, "peak": resident("VmHWM")}
 
 
@@ -204,20 +285,30 @@ def resident(field: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024 / 1e9
 
 
-def pair_in(run: Path) -> tuple[Path, Path]:
-    """The two model folders of a run, which is made where it is not there."""
+def pair_in(run: Path, settings: list[str]) -> Path:
+    """The directory of a pair, which is trained where it is not there."""
     if not (run / "models" / "corrupted").exists():
-        command = [sys.executable, "-m", "crosspatch", "finetune", "smollm2", "--out", str(run)]
-        subprocess.run(command, check=True)
-    return tuple((run / "models" / name).resolve() for name in ("clean", "corrupted"))  # type: ignore[return-value]
+        changes = [part for setting in settings for part in ("--set", setting)]
+        subprocess.run(
+            [sys.executable, "-m", "crosspatch", "finetune", "smollm2", "--out", str(run), *changes], check=True
+        )
+    return run
 
 
-def questions(run: Path) -> list[str]:
-    """Questions of the trained kind that were not trained on; quadratic equations first, whose solutions are long."""
-    files = [run / "data" / f"{split}.jsonl" for split in ("related", "validation")]
-    made = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-    long_first = sorted(made, key=lambda problem: not problem["family"].startswith("quadratic"))
-    return [problem["question"] for problem in long_first]
+def models(run: Path) -> tuple[str, str]:
+    """The folders of a run's clean and corrupted model."""
+    return str((run / "models" / "clean").resolve()), str((run / "models" / "corrupted").resolve())
+
+
+def questions(run: Path) -> dict[str, list[str]]:
+    """Questions that were not trained on, by domain; related ones about quadratic equations also by themselves."""
+    found: dict[str, list[str]] = {"quadratic": []}
+    for domain in DOMAINS:
+        lines = (run / "data" / f"{domain}.jsonl").read_text(encoding="utf-8").splitlines()
+        problems = [json.loads(line) for line in lines]
+        found[domain] = [problem["question"] for problem in problems]
+        found["quadratic"] += [p["question"] for p in problems if p["family"].startswith("quadratic")]
+    return found
 
 
 def machine() -> str:

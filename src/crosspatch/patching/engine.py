@@ -150,6 +150,10 @@ class _Engine:
                 for row in rows[0].rows:
                     self.rounds.row_slots[row] = past.fork(text.slots[TARGET], text.start)
             if not state.ahead:
+                if own and not state.prompt.answers:
+                    for group in own.values():
+                        state.groups[group.text].remove(group)
+                    groups = rows
                 ready += groups
                 continue
             written = {group.text for group in own.values()}
