@@ -265,12 +265,15 @@ class Rounds(ExitStack):
 
     def _predict(self, model: int, new: Sequence[tuple[Text, int, int]], places: Whole, hidden: Tensor) -> None:
         """Note a model's top-1 tokens after the positions that it has read."""
-        parts = [self._unembed(model, part) for part in hidden.split(UNEMBED_AT_ONCE)] if len(hidden) else []
-        tokens = iter(torch.cat([part.argmax(-1) for part in parts]).tolist() if parts else [])
+        tops, logits = [], None
+        for part in hidden.split(UNEMBED_AT_ONCE):
+            logits = self._unembed(model, part)
+            tops.append(logits.argmax(-1))
+        tokens = iter(torch.cat(tops).tolist() if len(hidden) else [])
         for text, first, upto in new:
             text.top[model].extend(islice(tokens, max(0, upto - max(first, text.start))))
             text.read[model] = upto
-        self._last[model] = (places, parts[0]) if len(parts) == 1 else (_NONE, torch.empty(0))
+        self._last[model] = (places, logits) if len(tops) == 1 else (_NONE, torch.empty(0))
 
     def _scores(
         self, cells: Cells, applied: NDArray[np.bool_], order: Whole, hidden: Float[Tensor, "P D"]
