@@ -265,7 +265,7 @@ class Rounds(ExitStack):
 
     def _predict(self, model: int, new: Sequence[tuple[Text, int, int]], places: Whole, hidden: Tensor) -> None:
         """Note a model's top-1 tokens after the positions that it has read."""
-        tops, logits = [], None
+        tops, logits = [], torch.empty(0)
         for part in hidden.split(UNEMBED_AT_ONCE):
             logits = self._unembed(model, part)
             tops.append(logits.argmax(-1))
