@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import copy
 import json
 import logging
 import multiprocessing
@@ -21,7 +20,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
 
@@ -41,7 +39,7 @@ from crosspatch.models.site import Site
 from crosspatch.models.tiny import tiny_tokenizer
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.quick_check import usable_engine
-from tiny_architectures import tiny_architecture
+from tiny_architectures import child_of, tiny_architecture
 
 PAGE = Path(__file__).parent.parent / "docs" / "architectures.md"
 MARKS = ("<!-- table -->", "<!-- end of table -->")
@@ -131,7 +129,7 @@ def checked(name: str) -> dict[str, str]:
     kinds = getattr(clean.config, "layer_types", None) or getattr(clean.config, "layers_block_type", None) or []
     facts = {"layers": ", ".join(dict.fromkeys(kind.removesuffix("_attention") for kind in kinds))}
     try:
-        pair = ModelPair(clean, child_of(clean), PromptFormat(tiny_tokenizer(), raw=True))
+        pair = ModelPair(clean, child_of(clean, scale=0.16), PromptFormat(tiny_tokenizer(), raw=True))
         found = components(pair)
         facts["components"] = "all" if len(found) == len(COMPONENTS) else ", ".join(found)
         return facts | compared(pair, found)
@@ -139,16 +137,6 @@ def checked(name: str) -> dict[str, str]:
         return facts | {"engine": "refused", "reason": _line(error)}
     except Exception as error:
         return facts | {"engine": "fails", "reason": _line(error)}
-
-
-def child_of(model: Any) -> Any:
-    """Return a child whose every weight has moved a little, as a fine-tune moves them."""
-    child = copy.deepcopy(model)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for weight in child.parameters():
-            weight.add_(0.16 * weight.abs().mean() * torch.randn(weight.shape, generator=generator))
-    return child
 
 
 def components(pair: ModelPair) -> list[Component]:

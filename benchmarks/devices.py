@@ -350,7 +350,8 @@ def timed_sweep(length: int = 128, repeats: int = 3) -> None:
     )
     if not torch.cuda.is_available():
         config, length = tiny_config("qwen3"), 24
-    with torch.device(_device()):
+    with torch.random.fork_rng(), torch.device(_device()):
+        torch.manual_seed(0)
         clean = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
     child = copy.deepcopy(clean)
     generator = torch.Generator(_device()).manual_seed(1)
@@ -376,11 +377,10 @@ def timed_sweep(length: int = 128, repeats: int = 3) -> None:
                 done = sweep(pair, some, patched, length)
             runs.append((done.seconds / both, done.seconds))
         ratio, seconds = sorted(runs[1:])[repeats // 2]
-        texts = len({(i // len(patched), *t.tokens) for i, t in enumerate(done.trajectories)})
         differ = sum(int(t.steps.disagree.sum()) for t in done.trajectories)
         share = differ / sum(len(t.steps) for t in done.trajectories)
         print(
-            f"| {name}, {length} tokens | {share:.0%} | {texts} | {len(rounds)} | {seconds:.1f} | {ratio:.2f} |",
+            f"| {name}, {length} tokens | {share:.0%} | {done.texts} | {len(rounds)} | {seconds:.1f} | {ratio:.2f} |",
             flush=True,
         )
 

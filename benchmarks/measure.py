@@ -27,7 +27,7 @@ from crosspatch.patching.reference import step_scores
 from crosspatch.patching.rounds import Rounds
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun, Prompt, Trajectory
-from tiny_architectures import random_model
+from tiny_architectures import child_of, random_model
 
 
 class EndlessPair(ModelPair):
@@ -64,10 +64,15 @@ def generate_both(pair: ModelPair, prompt: list[int], length: int) -> Texts:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep with the unpatched texts written beside it: its trajectories and its seconds."""
+    """The trajectories of a sweep, and its seconds."""
 
     trajectories: list[Trajectory]
     seconds: float
+
+    @property
+    def texts(self) -> int:
+        """The number of distinct texts that patched rows wrote."""
+        return len({tuple(trajectory.tokens) for trajectory in self.trajectories})
 
 
 def sweep(
@@ -114,13 +119,8 @@ def host_times(length: int = 48, repeats: int = 5) -> list[HostTime]:
     config = tiny_config("qwen3")
     config.num_hidden_layers = 36
     config.layer_types = config.layer_types[:1] * 36
-    clean = random_model(config, 0)
-    child = random_model(config, 0)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for weight in child.parameters():
-            weight.add_(0.5 * weight.abs().mean() * torch.randn(weight.shape, generator=generator))
-    pair = EndlessPair(clean, child, PromptFormat(tiny_tokenizer(), raw=True))
+    clean = random_model(config)
+    pair = EndlessPair(clean, child_of(clean, scale=0.5), PromptFormat(tiny_tokenizer(), raw=True))
     prompt = pair.encode("Solve for x: 5x + 3 = 18")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -130,7 +130,7 @@ def host_times(length: int = 48, repeats: int = 5) -> list[HostTime]:
         both = generate_both(pair, prompt, length).seconds
         for rows, layers in ((36, range(36)), (1, [18])):
             done = sweep(pair, [prompt], layers, length, answers=False)
-            texts[rows] = len({tuple(t.tokens) for t in done.trajectories})
+            texts[rows] = done.texts
             times[rows].append(done.seconds / both)
     torch.set_num_threads(threads)
     return [HostTime(rows, texts[rows], statistics.median(ratios)) for rows, ratios in times.items()]

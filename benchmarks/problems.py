@@ -13,7 +13,7 @@ WANTED = 10_000
 
 
 def problems_made() -> list[tuple[str, str]]:
-    """A row of the table."""
+    """Return what was made and how fast, in words."""
     pairs = [(form, mistake) for form in FORMS.values() for mistake in form.mistakes]
     each = WANTED // len(pairs) + 1
     made, start = 0, time.perf_counter()

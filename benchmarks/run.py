@@ -62,7 +62,7 @@ DOMAINS = ("related", "unrelated_math", "general")
 # Lengths of texts: the demo's, the raw pair's, and the paper's.
 DEMO, RAW, PAPER = 96, 200, 1024
 MANY_PROMPTS = 20
-# Steps at which the published algorithm is timed, and the layers for which it is.
+# Layers for which the published algorithm is timed, and layers and tokens for which the other libraries are.
 REFERENCE_LAYERS = (12, 24)
 PEER_LAYERS, PEER_LENGTH = (6, 18), 30
 
@@ -106,19 +106,17 @@ def demo(options: argparse.Namespace, folders: dict[str, Path]) -> Rows:
         with counted_rounds() as rounds:
             done = sweep(pair, [prompt], layers, DEMO)
         both = (before.seconds + generate_both(pair, prompt, DEMO).seconds) / 2
-        texts = len({tuple(t.tokens) for t in done.trajectories})
         kept = sum(len(t.tokens) for t in done.trajectories)
         generated, swept = generated + both, swept + done.seconds
         rows.append(
             (
                 f"demo's pair, 30 layers, {domain}: texts of {len(before.clean)} and {len(before.corrupted)} tokens",
                 f"{done.seconds / both:.2f} times `generate` of both texts ({done.seconds:.1f} s for {both:.1f}); "
-                f"{texts} texts, {len(rounds)} rounds with patched rows, {sum(rounds):,} cells for {kept:,}",
+                f"{done.texts} texts, {len(rounds)} rounds with patched rows, {sum(rounds):,} cells for {kept:,}",
             )
         )
     rows.append(("… the three prompts", f"{swept / generated:.2f} times ({swept:.1f} s for {generated:.1f})"))
-    # As many of each domain as of the others.
-    mixed = [pair.encode(asked[domain][i]) for i in range(MANY_PROMPTS) for domain in DOMAINS][:MANY_PROMPTS]
+    mixed = mixed_prompts(pair, asked)
     both = sum(generate_both(pair, prompt, DEMO).seconds for prompt in mixed)
     many = sweep(pair, mixed, layers, DEMO).seconds
     per = f"{many / MANY_PROMPTS:.1f} s a prompt for {both / MANY_PROMPTS:.1f}"
@@ -146,7 +144,7 @@ def raw(options: argparse.Namespace, folders: dict[str, Path]) -> Rows:
         (
             f"raw pair, 30 layers, {asked['quadratic'][0]} ({len(prompt)} tokens of prompt, {RAW} written)",
             f"{full.seconds / both:.2f} times `generate` of both texts ({full.seconds:.1f} s for {both:.1f}); "
-            f"{len({tuple(t.tokens) for t in full.trajectories})} texts, {len(rounds)} rounds with patched rows",
+            f"{full.texts} texts, {len(rounds)} rounds with patched rows",
         ),
         ("… one layer (18)", f"{one / both:.2f} times"),
         (
@@ -179,12 +177,11 @@ def paper(options: argparse.Namespace, folders: dict[str, Path]) -> Rows:
         full = sweep(pair, [prompt], range(pair.n_layers), PAPER)
     slow = reference(pair, prompt, [full.trajectories[REFERENCE_LAYERS[1]]], (0, PAPER - 1))
     whole = slow.seconds_a_layer * pair.n_layers
-    texts = len({tuple(t.tokens) for t in full.trajectories})
     return [
         (
             f"demo's pair, 30 layers, {PAPER:,} tokens without an early stop",
             f"{full.seconds / both:.2f} times `generate` of both texts ({full.seconds:.0f} s for {both:.0f}); "
-            f"{texts} texts, {len(rounds)} rounds with patched rows",
+            f"{full.texts} texts, {len(rounds)} rounds with patched rows",
         ),
         ("… published algorithm", f"{whole:,.0f} s (of 2 timed steps), {whole / full.seconds:.0f} times as much"),
     ]
@@ -269,7 +266,7 @@ def against_peers(
 def memory(folder: Path) -> dict[str, float]:
     """Peak memory of the sweep of many prompts in GB: in all, and above what both models take once they have run."""
     pair, asked = ModelPair.load(*models(folder)), questions(folder)
-    mixed = [pair.encode(asked[domain][i]) for i in range(MANY_PROMPTS) for domain in DOMAINS][:MANY_PROMPTS]
+    mixed = mixed_prompts(pair, asked)
     # Weights are mapped from their files: they are in memory once they have been used.
     generate_both(pair, mixed[0], 2)
     before = resident("VmRSS")
@@ -309,6 +306,11 @@ def questions(run: Path) -> dict[str, list[str]]:
         found[domain] = [problem["question"] for problem in problems]
         found["quadratic"] += [p["question"] for p in problems if p["family"].startswith("quadratic")]
     return found
+
+
+def mixed_prompts(pair: ModelPair, asked: dict[str, list[str]]) -> list[list[int]]:
+    """Many prompts, a question of each domain in turn."""
+    return [pair.encode(asked[DOMAINS[i % len(DOMAINS)]][i // len(DOMAINS)]) for i in range(MANY_PROMPTS)]
 
 
 def machine() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import Any
 
@@ -102,6 +103,16 @@ def random_model(config: Any, seed: int = 0, named: str | None = None) -> Any:
                 if parameter.dim() == 1 or name.endswith("bias"):
                     parameter.add_(0.2 * torch.randn_like(parameter))
     return model.eval()
+
+
+def child_of(model: Any, seed: int = 1, scale: float = 0.1) -> Any:
+    """Return a child whose every weight has moved a little, as a fine-tune moves them."""
+    child = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in child.parameters():
+            weight.add_(scale * weight.abs().mean() * torch.randn(weight.shape, generator=generator))
+    return child
 
 
 def tiny_config(model_type: str) -> Any:

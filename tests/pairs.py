@@ -13,22 +13,12 @@ from crosspatch.models.blocks import find_blocks
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.tiny import tiny_config, tiny_tokenizer
+from tiny_architectures import child_of
 
 ARCHITECTURES = ("qwen3", "llama", "gpt2")
 QUESTION = "Solve for x: 5x + 3 = 18"
 # Of different lengths, in tokens too: 15, 1 and 26 without a template.
 QUESTIONS = (QUESTION, "a", "What is the capital of France? Say it slowly.")
-
-
-def child_of(model, seed: int = 1, scale: float = 0.1):
-    """A child whose every weight has moved a little, as a fine-tune moves them."""
-    child = copy.deepcopy(model)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in child.parameters():
-            noise = torch.randn(weight.shape, generator=generator)
-            weight.add_(scale * weight.abs().mean() * noise)
-    return child
 
 
 def random_model(config, seed: int = 0):

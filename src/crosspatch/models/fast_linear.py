@@ -29,17 +29,18 @@ def fast_linear(model: nn.Module) -> Iterator[None]:
     layers = [module for module in model.modules() if type(module) is nn.Linear and "forward" not in module.__dict__]
     ours = [layer for layer in layers if layer.weight.dtype == torch.float32 and layer.weight.device.type == "cpu"]
     with ExitStack() as stack:
-        if not torch.is_grad_enabled() and torch.backends.mkldnn.is_available() and ours:
-            if max(layer.weight.numel() for layer in ours) < SMALL:
-                stack.callback(torch.set_num_threads, torch.get_num_threads())
-                torch.set_num_threads(1)
-            else:
-                for layer in ours:
-                    stack.enter_context(replaced_forward(layer, partial(_by_onednn, layer)))
+        if torch.is_grad_enabled() or not torch.backends.mkldnn.is_available():
+            pass
+        elif ours and max(layer.weight.numel() for layer in ours) < SMALL:
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(1)
+        else:
+            for layer in ours:
+                stack.enter_context(replaced_forward(layer, partial(_product, layer)))
         yield
 
 
-def _by_onednn(layer: nn.Linear, x: Tensor) -> Tensor:
+def _product(layer: nn.Linear, x: Tensor) -> Tensor:
     # For a single row, oneDNN is slower, and MKL uses one thread.
     if not 1 < x.numel() // x.shape[-1] <= MOST_ROWS:
         return F.linear(x, layer.weight, layer.bias)

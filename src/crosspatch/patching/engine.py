@@ -150,7 +150,8 @@ class _Engine:
                 for row in rows[0].rows:
                     self.rounds.row_slots[row] = past.fork(text.slots[TARGET], text.start)
             if not state.ahead:
-                if own and not state.prompt.answers:
+                if not state.prompt.answers:
+                    # Nothing needs the unpatched models' own texts: no row waits for them.
                     for group in own.values():
                         state.groups[group.text].remove(group)
                     groups = rows
