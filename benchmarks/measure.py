@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from crosspatch.models.blocks import find_blocks
+from crosspatch.models.blocks import find_blocks, text_config
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.tiny import tiny_config, tiny_tokenizer
-from crosspatch.patching.batches import run_in_batches
+from crosspatch.patching.batches import rows_at_once, run_in_batches
 from crosspatch.patching.patches import Patch, Schedule, patch_grid
 from crosspatch.patching.reference import step_scores
 from crosspatch.patching.rounds import Rounds
@@ -83,7 +83,9 @@ def sweep(
     run = PatchRun(max_new_tokens=length)
     start = time.perf_counter()
     jobs = [Prompt(prompt, patches, answers=answers) for prompt in prompts]
-    done = list(run_in_batches(pair, jobs, run, 256))
+    positions = max(map(len, prompts)) + length
+    rows = rows_at_once(text_config(pair.clean), pair.clean.dtype, pair.clean.device, positions, memory_gb=None)
+    done = list(run_in_batches(pair, jobs, run, rows))
     return Sweep([t for written in done for t in written.trajectories], time.perf_counter() - start)
 
 

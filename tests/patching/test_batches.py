@@ -93,7 +93,8 @@ def test_the_budget_sets_the_rows():
     assert fitting(1000.0) == batches.MOST_ROWS
     # The default is half of what is free.
     assert 1 <= fitting(None) <= batches.MOST_ROWS
-    assert [prompts_at_once(patches, 32) for patches in (1, 5, 32, 33)] == [32, 6, 1, 1]
+    assert [prompts_at_once(40, patches, 32) for patches in (1, 5, 32, 33)] == [20, 6, 1, 1]
+    assert prompts_at_once(20, 30, 512) == 10
 
 
 def test_forks_of_a_cache_take_the_memory_that_is_measured():

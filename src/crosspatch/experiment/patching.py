@@ -50,8 +50,8 @@ def cut_sweep(
     def entry(some: Sequence[str], directions: Sequence[Direction], first: int, last: int) -> dict[str, Any]:
         return {"prompts": list(some), "directions": list(directions), "patches": [first, last]}
 
-    if patches <= rows:
-        at_once = prompts_at_once(patches, rows)
+    if prompts and patches <= rows:
+        at_once = prompts_at_once(len(prompts), patches, rows)
         for start in range(0, len(prompts), at_once):
             yield entry(prompts[start : start + at_once], directions, 0, patches)
         return

@@ -18,7 +18,7 @@ from crosspatch.models.blocks import decoder, keeps_logits, text_config
 from crosspatch.models.placement import input_device
 
 # Positions unembedded at once: enough to keep the processor busy, few enough to fit into its cache.
-UNEMBED_AT_ONCE = 96
+UNEMBED_AT_ONCE = 64
 
 
 class _Body:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 # The fraction of the free memory that is used by default.
 SHARE = 0.5
 # More rows at once would not be faster, and the first results would come later.
-MOST_ROWS = 256
+MOST_ROWS = 512
 
 
 def free_memory(device: torch.device) -> int:
@@ -47,9 +48,13 @@ def rows_at_once(config: Any, dtype: torch.dtype, device: torch.device, position
     return 1 << (fitting.bit_length() - 1)
 
 
-def prompts_at_once(patches: int, rows: int) -> int:
-    """Return how many prompts with this many patches each run together, with at most `rows` rows in total."""
-    return max(1, rows // max(1, patches))
+def prompts_at_once(prompts: int, patches: int, rows: int) -> int:
+    """Return how many prompts with this many patches each run together, with at most `rows` rows in total.
+
+    Batches are about equally large: the more texts are read in a pass, the less each costs.
+    """
+    fitting = max(1, rows // max(1, patches))
+    return math.ceil(prompts / math.ceil(prompts / fitting))
 
 
 def generate(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun) -> list[Written]:
@@ -69,7 +74,8 @@ def run_in_batches(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun, ro
         size = bytes_per_position(text_config(pair.clean), pair.clean.dtype.itemsize)
         rows = min(rows, forks_at_once(pair.clean, 2 * rows * positions * size, positions))
     while start < len(prompts):
-        some = prompts[start : start + prompts_at_once(len(prompts[start].patches), rows)]
+        at_once = prompts_at_once(len(prompts) - start, len(prompts[start].patches), rows)
+        some = prompts[start : start + at_once]
         try:
             done = _run_some(pair, some, run, rows)
         except (RuntimeError, MemoryError) as error:

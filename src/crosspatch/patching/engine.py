@@ -41,7 +41,7 @@ class _Group:
     """Rows that have generated the same text so far: the first `at` tokens of `text`, the prompt included.
 
     With `own`, it is this unpatched model that writes its own text, and there are no rows; or, with `until`, continues
-    a text of rows to this length.
+    a text of rows, to this length at least.
     """
 
     text: Text
@@ -132,7 +132,8 @@ class _Engine:
         """Return the groups of the next round.
 
         Unless the models differ often, rows wait while an unpatched model writes the text that they follow, and at the
-        end of a text until the target has continued it by a few tokens. Meanwhile only the target runs.
+        end of a text until the target has continued it by a few tokens. Meanwhile only the target runs. It continues
+        all texts until the last is long enough, since a further text makes a pass only a little longer.
         """
         alone: list[_Group] = []
         by_source: list[_Group] = []
@@ -161,12 +162,15 @@ class _Engine:
             free = [group for group in rows if group.text not in written or self._parts(group)]
             scouts = [group for group in groups if group.until is not None]
             scouts = scouts or [scout for group in free if (scout := self._scout(state, group)) is not None]
-            scouting |= bool(scouts)
+            scouting |= any(scout.at < (scout.until or 0) for scout in scouts)
             alone += [*scouts, *(group for model, group in own.items() if model == TARGET)]
             by_source += [group for model, group in own.items() if model == SOURCE]
-            ready += [] if scouts else free
+            ready += free
         if scouting or (alone and not ready):
             return alone
+        for scout in [group for group in alone if group.until is not None]:
+            self.states[scout.text.prompt].groups[scout.text].remove(scout)
+            alone.remove(scout)
         return ready + by_source + alone if ready else by_source
 
     def _parts(self, group: _Group) -> bool:
@@ -319,7 +323,7 @@ class _Engine:
         if group.own is not None:
             at = int(position[0]) + 2
             there = self._placed(group, at - 2, int(token[0]))
-            if not done[0] and at < (group.until or np.inf):
+            if not done[0]:
                 state.groups[there].append(replace(group, text=there, at=at))
             if group.until is None:
                 state.own[group.own] = there
