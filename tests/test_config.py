@@ -23,8 +23,15 @@ def test_shipped_experiments_are_found_by_name_and_have_the_papers_settings():
     for name in ("smollm2", "findings", "paper", "teach", "tiny"):
         assert load_experiment(name) == load_experiment(str(shipped_experiments()[name]))
     paper, small, whole = (load_experiment(name) for name in ("paper", "smollm2", "findings"))
-    # The findings are those of the default experiment with more patched.
-    assert whole.model_copy(update={"patch": small.patch, "name": small.name}) == small
+    # The findings are the demo with more questions, patches and controls, and one epoch more.
+    more = ("name", "patch", "controls")
+    alike = {name: getattr(small, name) for name in more}
+    sizes = {name: getattr(small.data, name) for name in ("related", "unrelated_math", "general")}
+    alike["data"] = whole.data.model_copy(update=sizes)
+    alike["finetune"] = whole.finetune.model_copy(update={"epochs": small.finetune.epochs})
+    alike["generation"] = whole.generation.model_copy(update={"batch_size": small.generation.batch_size})
+    assert whole.model_copy(update=alike) == small
+    assert all(size < getattr(whole.data, name) for name, size in sizes.items())
     assert whole.patch.layers == "all"
     assert min(whole.patch.related, whole.patch.unrelated_math, whole.patch.general) >= 12
     assert paper.models.clean == "Qwen/Qwen3-4B"

@@ -14,8 +14,9 @@ from crosspatch.config import Models
 from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment.answering import load_judge
 from crosspatch.models.loading import Checkpoint
+from crosspatch.statistics.claim import counted
 from crosspatch.storage.run import RunDirectory
-from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES, TRAINING
+from crosspatch.tables import BEHAVIOUR, CLAIMS, GENERATIONS, SCORES, TRAINING
 from sweeps import copy_of
 
 SMALL = [f"--set={s}" for s in ("data.train=4", "finetune.epochs=1", "generation.max_new_tokens=6", "patch.layers=1,3")]
@@ -40,7 +41,7 @@ def test_the_run_directory_is_the_contract(finished):
         assert finished.joinpath("models", *path).is_file()
     assert {p.suffix for p in (finished / "figures").iterdir()} == {".png", ".pdf"}
     record = json.loads((finished / "run.json").read_text())
-    assert list(record["stages"]) == ["data", "finetune", "evaluate", "patch", "controls", "mistakes", "report"]
+    assert list(record["stages"]) == ["data", "finetune", "patch", "evaluate", "controls", "mistakes", "report"]
     assert all(stage["state"] == "done" and stage["seconds"] >= 0 for stage in record["stages"].values())
     assert record["settings"]["models"]["clean"] == "random:qwen3"
     assert record["versions"]["torch"] != "not installed"
@@ -81,8 +82,12 @@ def test_what_is_done_is_not_done_again_and_the_summary_is_printed(finished, tmp
     before = {p.relative_to(finished): p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
     monkeypatch.setattr(Checkpoint, "model", lambda *_: pytest.fail("a model was loaded"))
     out = cli("run", "tiny", "--out", finished, code=0).out
-    for words in ("patch: done before", "Stages", "Behaviour", "Recovered fraction by patch", "report.html"):
+    for words in ("patch: done before", "Behaviour", "Recovered fraction where", "layer 0 to 3", "report.html"):
         assert words in out
+    # Undecided claims are counted.
+    verdicts = RunDirectory.existing(finished).read(CLAIMS)["verdict"]
+    assert f"claims: {counted(verdicts)}" in out
+    assert " undecided " not in out.partition("claims:")[0]
     changed = {str(p) for p, time in before.items() if (finished / p).stat().st_mtime_ns != time}
     made_anew = {name for name in changed if name.startswith(("figures/", "statistics/"))}
     assert changed - made_anew <= {"run.json", ".lock", "report.html", "report.md"}

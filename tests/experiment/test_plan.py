@@ -50,9 +50,9 @@ def test_steps_and_tokens_are_those_of_the_run(ready):
     assert problems["train"] == RunDirectory(ready).problems("train")
     assert planned["finetune corrupted"].steps == RunDirectory(ready).read(TRAINING)["step"].max()
     prompts = PromptFormat(Checkpoint.named("random:qwen3").tokenizer())
-    for name, split in (("corrupted", "train"), ("twin", "twin")):
+    for stage, name, split in (("finetune", "corrupted", "train"), ("references", "twin", "twin")):
         lengths = [prompts.example_length(p.question, p.solution) for p in problems[split]]
-        assert planned[f"finetune {name}"].tokens == sum(lengths)
+        assert planned[f"{stage} {name}"].tokens == sum(lengths)
 
 
 def test_the_papers_run_fits_its_gpu_and_with_lora_a_small_one():

@@ -98,8 +98,9 @@ DIRECTIONS = st.sampled_from([("corrupt",), ("corrupt", "repair")])
 @given(prompts=st.integers(1, 9), directions=DIRECTIONS, patches=st.integers(1, 40), rows=st.integers(1, 64))
 def test_a_sweep_is_cut_into_shards_that_hold_every_row_once_and_in_order(prompts, directions, patches, rows):
     names = [f"p{i}" for i in range(prompts)]
-    found = []
-    for entry in cut_sweep(names, directions, patches, rows):
+    found, entries = [], list(cut_sweep(names, directions, patches, rows))
+    assert len(entries) == 1 or len(entries[0]["prompts"]) == 1
+    for entry in entries:
         first, last = entry["patches"]
         assert len(entry["prompts"]) * (last - first) <= max(rows, 1)
         found += [(p, d, k) for p in entry["prompts"] for d in entry["directions"] for k in range(first, last)]

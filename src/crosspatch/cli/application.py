@@ -26,6 +26,7 @@ console = Console(width=None if sys.stdout.isatty() else 140, markup=False, high
 
 # The commands in the order of `--help`, each with the sections of settings that it reads ("" is the top level).
 _SECTIONS: dict[str, tuple[str, ...] | None] = {
+    "demo": (),
     "run": None,
     "data": ("", "data"),
     "build": ("", "data"),

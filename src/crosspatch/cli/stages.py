@@ -26,10 +26,25 @@ def run(source: Source, out: Out = None, dry_run: DryRun = False, override: Over
     print_summary(run_source(source, out, override))
 
 
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the results")] = Path("runs/demo"),
+    override: Overrides = None,
+) -> None:
+    """Run the experiment `smollm2`: corrupt SmolLM2-135M and find where it acts. About ten minutes on two CPU cores.
+
+    It needs no GPU and no model hub. Open the report as soon as it is there; it reloads itself. The same command
+    resumes an interrupted run.
+    """
+    from crosspatch.cli.tables import print_summary
+
+    print_summary(run_source("smollm2", out, override))
+
+
 @app.command(cls=StageCommand)
 def finetune(source: Source, out: Out = None, override: Overrides = None) -> None:
     """Fine-tune the clean model on the wrong solutions: the corrupted model, and the controls in the settings."""
-    run_source(source, out, override, "finetune")
+    run_source(source, out, override, "finetune", "references")
 
 
 @app.command(cls=StageCommand)

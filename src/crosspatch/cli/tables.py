@@ -9,8 +9,9 @@ import polars as pl
 
 from crosspatch.cli.application import console, duration, print_rows
 from crosspatch.config import Experiment
+from crosspatch.patching.measures import pooled
 from crosspatch.statistics.answers import accuracy, mean_ratings, table2, table2_rows
-from crosspatch.statistics.claim import difference
+from crosspatch.statistics.claim import counted, difference
 from crosspatch.statistics.domain import domain_title, ordered_domains
 from crosspatch.statistics.interval import Interval
 from crosspatch.statistics.lenses import (
@@ -22,6 +23,7 @@ from crosspatch.statistics.lenses import (
     weights_by,
 )
 from crosspatch.statistics.localisation import POSITIONS, RANKED_BY, divergence_effects, site_effects, top_sites
+from crosspatch.statistics.patch_mode import by_mode
 from crosspatch.statistics.profile import depth_profile
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import (
@@ -43,6 +45,8 @@ from crosspatch.tables import (
 Cell = str | Callable[[dict[str, Any]], str]
 # Sites of each component that are shown, and tokens of the logit lens of each layer, raised and lowered.
 _TOP, _TOKENS = 5, 6
+# One sign for a recovered fraction, from 0 to 1.
+_BARS = "▁▂▃▄▅▆▇█"
 
 
 def print_frame(title: str, frame: pl.DataFrame, columns: dict[str, Cell]) -> None:
@@ -119,14 +123,10 @@ def _large(count: int) -> str:
 
 
 def print_summary(directory: RunDirectory) -> None:
-    """The results of a whole run."""
-    stages = directory.record()["stages"].items()
-    times = [{"stage": name, "state": each["state"], "time": f"{each['seconds']:.0f} s"} for name, each in stages]
-    print_rows("Stages", times)
+    """The results of a whole run on one screen; the report has the rest."""
     print_behaviour(directory)
-    print_accuracy(directory)
-    print_recovered(directory)
-    print_claims(directory)
+    print_depth(directory)
+    print_claims(directory, decided=True)
     console.print(f"report: {directory.report}", soft_wrap=True)
 
 
@@ -191,8 +191,35 @@ def print_recovered(directory: RunDirectory) -> None:
     print_frame("Recovered fraction by patch", profile, columns)
 
 
-def print_claims(directory: RunDirectory) -> None:
-    """Each claim with its numbers, its control and its verdict."""
+def print_depth(directory: RunDirectory) -> None:
+    """The recovered fraction by layer, with a bar for each layer, in each domain and mode."""
+    rows = []
+    for domain, mode, scores in by_mode(directory.read(SCORES), directory.domains()):
+        known = pooled(scores).drop_nulls("recovered_fraction").sort("layer")
+        if known.height < 2:
+            continue
+        fractions = known["recovered_fraction"]
+        half = known.filter(pl.col("recovered_fraction") >= 0.5)["layer"]
+        first, last = known["layer"][0], known["layer"][-1]
+        rows.append(
+            {
+                "questions": domain_title(domain),
+                "patched": mode.label,
+                f"recovered fraction, layer {first} to {last}": "".join(map(_bar, fractions)),
+                "first": f"{fractions[0]:z.2f}",
+                "last": f"{fractions[-1]:z.2f}",
+                "0.5 from": f"layer {half[0]}" if len(half) else "",
+            }
+        )
+    print_rows("Recovered fraction where the models disagree: 0 is the clean model, 1 the corrupted one", rows)
+
+
+def _bar(fraction: float) -> str:
+    return _BARS[round(max(0.0, min(1.0, fraction)) * (len(_BARS) - 1))]
+
+
+def print_claims(directory: RunDirectory, *, decided: bool = False) -> None:
+    """Each claim with its numbers, its control and its verdict; with `decided`, undecided claims are only counted."""
     columns: dict[str, Cell] = {
         "claim": "{statement}",
         "found": _interval,
@@ -202,7 +229,13 @@ def print_claims(directory: RunDirectory) -> None:
         "verdict": lambda row: row["verdict"] if row["reason"] is None else f"{row['verdict']}: {row['reason']}",
     }
     title = "Claims, with 95 % intervals over prompts (n_eff: effective number of prompts)"
-    print_frame(title, directory.read(CLAIMS), columns)
+    claims = directory.read(CLAIMS)
+    if not decided:
+        print_frame(title, claims, columns)
+    elif not claims.is_empty():
+        columns["verdict"] = "{verdict}"
+        print_frame(title, claims.filter(pl.col("verdict") != "undecided"), columns)
+        console.print(f"claims: {counted(claims['verdict'])}", soft_wrap=True)
 
 
 def print_selection(directory: RunDirectory) -> None:

@@ -1,4 +1,4 @@
-"""The finetune stage: the clean model in the run directory, and its children, trained or given."""
+"""The stages finetune and references: the clean model in the run directory, and its children, trained or given."""
 
 from __future__ import annotations
 
@@ -53,13 +53,19 @@ def children(experiment: Experiment) -> list[Child]:
     return made
 
 
-def make_children(context: RunContext) -> None:
-    """Put the clean model into the run directory, and train or place the others."""
+def make_corrupted(context: RunContext) -> None:
+    """Put the clean model into the run directory, and train or place the corrupted model."""
     place(context, "clean")
     if (given := context.experiment.models.corrupted) is not None:
         place(context, "corrupted")
         logger.info(f"finetune: the corrupted model is given, {given}")
-    for child in children(context.experiment):
+    for child in children(context.experiment)[:1]:
+        make_child(context, child)
+
+
+def make_references(context: RunContext) -> None:
+    """Train the other children, with which the corrupted model is compared."""
+    for child in children(context.experiment)[1:]:
         make_child(context, child)
 
 

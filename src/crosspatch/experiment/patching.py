@@ -44,13 +44,17 @@ def cut_sweep(
     """The shards of a sweep: each has at most `rows` rows, and at least one.
 
     An entry has the ids of its `prompts`, its `directions`, and the numbers of the first of its `patches` and of the
-    one after the last. Rows of consecutive shards are ordered by prompt, direction and patch.
+    one after the last. Rows of consecutive shards are ordered by prompt, direction and patch. If several shards are
+    needed, the first has a single prompt, so that there is soon something to see.
     """
 
     def entry(some: Sequence[str], directions: Sequence[Direction], first: int, last: int) -> dict[str, Any]:
         return {"prompts": list(some), "directions": list(directions), "patches": [first, last]}
 
     if prompts and patches <= rows:
+        if prompts_at_once(len(prompts), patches, rows) < len(prompts):
+            yield entry(prompts[:1], directions, 0, patches)
+            prompts = prompts[1:]
         at_once = prompts_at_once(len(prompts), patches, rows)
         for start in range(0, len(prompts), at_once):
             yield entry(prompts[start : start + at_once], directions, 0, patches)

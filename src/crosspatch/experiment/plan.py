@@ -113,7 +113,9 @@ def plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "r
         rows = [*planner.teaching(), *planner.answers("teach", 2)]
     else:
         made, models = children(experiment), 2 + len(experiment.controls)
-        rows = [*planner.children("finetune", made), *planner.answers("evaluate", models), *planner.patches()]
+        sweep, others = list(planner.patches()), planner.children("references", made[1:])
+        corrupted, answers = planner.children("finetune", made[:1]), planner.answers("evaluate", models)
+        rows = [*corrupted, *sweep[:1], *others, *answers, *sweep[1:]]
     return Plan(rows, notes)
 
 

@@ -1,18 +1,22 @@
 """The stages of one experiment in their order, each resumed from the run directory.
 
-    data -> finetune -> evaluate -> patch -> controls, mistakes -> report
-    data -> teach           data -> search           finetune -> localise, lenses
+    data -> finetune -> patch -> references -> evaluate -> controls, mistakes -> report
+    data -> teach           data -> search           finetune -> localise; references -> lenses
 
-A finished stage is not run again; an interrupted one resumes with the first part that is missing.
+A finished stage is not run again; an interrupted one resumes with the first part that is missing. A whole run makes its
+report as soon as one prompt is patched, and again whenever there is more to see.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crosspatch.config import Experiment
 from crosspatch.errors import UsageError
@@ -32,12 +36,15 @@ from crosspatch.storage.lock import RunLock
 from crosspatch.storage.run import RunDirectory
 from crosspatch.storage.shards import Shards
 
+if TYPE_CHECKING:
+    from crosspatch.experiment.sharding import ShardedStage
+
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """The function of a stage, the stages that it needs, and the checks of its settings.
+    """What a stage does, the stages that it needs, and the checks of its settings.
 
     `runs` names a function or sharded stage and its module in this folder. The module is imported when the stage
     begins: most import torch, which takes seconds, and problems and reports need none. `made_problems` is false
@@ -45,27 +52,65 @@ class Stage:
     """
 
     runs: str
+    does: str
     needs: tuple[str, ...] = ("data", "finetune")
     checks: tuple[Callable[[Experiment], None], ...] = ()
     made_problems: bool = True
 
 
+_ALL_CHILDREN = ("data", "finetune", "references")
 ALL = {
-    "data": Stage("problems.make_problems", ()),
-    "teach": Stage("teaching.teach", ("data",), (check_teaching, check_training, check_judge)),
-    "search": Stage("search.search", ("data",), (check_search, check_training, check_judge)),
-    "finetune": Stage("children.make_children", ("data",), (check_finetuning,), made_problems=False),
-    "evaluate": Stage("answering.evaluate", checks=(check_judge,)),
-    "patch": Stage("patching.PatchStage", checks=(check_judge,), made_problems=False),
-    "controls": Stage("forced_texts.ControlsStage", ("data", "finetune", "patch"), made_problems=False),
-    "mistakes": Stage("forced_texts.MistakesStage", ("data", "finetune", "patch")),
-    "localise": Stage("localising.localise", made_problems=False),
-    "lenses": Stage("lenses.measure_lenses", checks=(check_lenses,)),
+    "data": Stage("problems.make_problems", "generate problems and their solutions", ()),
+    "teach": Stage(
+        "teaching.teach",
+        "train the clean model on right solutions",
+        ("data",),
+        (check_teaching, check_training, check_judge),
+    ),
+    "search": Stage(
+        "search.search",
+        "train and compare variants of the fine-tune",
+        ("data",),
+        (check_search, check_training, check_judge),
+    ),
+    "finetune": Stage(
+        "children.make_corrupted",
+        "fine-tune the clean model on wrong solutions",
+        ("data",),
+        (check_finetuning,),
+        made_problems=False,
+    ),
+    "patch": Stage(
+        "patching.PatchStage",
+        "patch activations from one model into the other while text is generated",
+        checks=(check_judge,),
+        made_problems=False,
+    ),
+    "references": Stage(
+        "children.make_references",
+        "fine-tune the clean model without the mistake, for comparison",
+        checks=(check_finetuning,),
+        made_problems=False,
+    ),
+    "evaluate": Stage("answering.evaluate", "let all models answer questions", _ALL_CHILDREN, (check_judge,)),
+    "controls": Stage(
+        "forced_texts.ControlsStage",
+        "patch other activations at the same sites",
+        (*_ALL_CHILDREN, "patch"),
+        made_problems=False,
+    ),
+    "mistakes": Stage(
+        "forced_texts.MistakesStage", "score the patches along wrong solutions", ("data", "finetune", "patch")
+    ),
+    "localise": Stage("localising.localise", "find the top blocks, MLPs and heads", made_problems=False),
+    "lenses": Stage("lenses.measure_lenses", "compare weights and activations", _ALL_CHILDREN, (check_lenses,)),
     # It needs no other stage: it reports the results so far.
-    "report": Stage("page.make_report", ()),
+    "report": Stage("page.make_report", "compute intervals and claims, and write the report", ()),
 }
 # The stages of `run`; the others run only by name.
-STAGES = ("data", "finetune", "evaluate", "patch", "controls", "mistakes", "report")
+STAGES = ("data", "finetune", "patch", "references", "evaluate", "controls", "mistakes", "report")
+# After these stages a whole run makes its report, which an open page loads again after so many seconds.
+_SHOWN, _RELOAD = ("patch", "evaluate", "controls"), 10
 
 
 @dataclass(frozen=True)
@@ -138,22 +183,47 @@ class ExperimentRun:
         logger.info(f"patch: slice {number} of {of} is done, {len(stage.shards.left())} shards are left")
 
     def _run_all(self, stages: Sequence[str]) -> None:
-        for name in stages:
+        start = time.monotonic()
+        for number, name in enumerate(stages, start=1):
             # A report is always made again, as there may be new results. A stage that is not done looks for damaged
             # shards itself.
             if name != "report" and self.directory.done(name) and not Shards(self.directory.root, name).damaged():
                 logger.info(f"{name}: done before")
                 continue
-            logger.info(f"{name}: starting")
+            elapsed = timedelta(seconds=round(time.monotonic() - start))
+            logger.info(f"{name} (stage {number} of {len(stages)}, {elapsed} elapsed): {ALL[name].does}")
             with self.directory.stage(name):
                 module, _, attribute = ALL[name].runs.partition(".")
                 runs = getattr(import_module(f"crosspatch.experiment.{module}"), attribute)
                 if isinstance(runs, type):
                     from crosspatch.experiment.executors import carry_out
 
-                    carry_out(runs(self.context))
+                    stage = runs(self.context)
+                    if name == "patch" and "report" in stages:
+                        self._show_first(stage)
+                    carry_out(stage)
                 else:
                     runs(self.context)
+            if name in _SHOWN and "report" in stages:
+                self._show()
+
+    def _show_first(self, stage: ShardedStage) -> None:
+        """Compute the first shard of a sweep, a single prompt, and show it while the others are computed."""
+        from crosspatch.experiment.executors import by_this_process, executor
+        from crosspatch.experiment.sharding import prepare, work_off
+
+        prepare(stage)
+        left = stage.shards.left()
+        here = executor(self.context.experiment.execution) is by_this_process
+        if here and len(left) == len(stage.shards) > 1:
+            work_off(stage, left[:1])
+            self._show()
+
+    def _show(self) -> None:
+        from crosspatch.experiment.page import write_run_report
+
+        write_run_report(self.directory, figures=False, refresh=_RELOAD)
+        logger.info(f"the results so far: {self.directory.report}")
 
 
 def run_experiment(experiment: Experiment, out: Path | str, *stages: str) -> RunDirectory:
@@ -179,9 +249,14 @@ def _check_files(directory: RunDirectory) -> None:
 
 
 def _with_needs(stages: Sequence[str], experiment: Experiment) -> list[str]:
-    """The stages in order, each with the stages that it needs; given models and prompts need no data stage."""
+    """The stages in order, each with the stages that it needs; given models and prompts need no data stage.
+
+    Without further children there is nothing to train for comparison.
+    """
     given = experiment.patch.names_prompts and not experiment.makes_the_child
     needed = set(stages)
     for name in stages:
         needed |= {before for before in ALL[name].needs if before != "data" or ALL[name].made_problems or not given}
+    if not experiment.controls:
+        needed.discard("references")
     return [stage for stage in ALL if stage in needed]
