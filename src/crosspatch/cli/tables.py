@@ -11,7 +11,7 @@ from crosspatch.cli.application import console, duration, print_rows
 from crosspatch.config import Experiment
 from crosspatch.patching.measures import pooled
 from crosspatch.statistics.answers import accuracy, mean_ratings, table2, table2_rows
-from crosspatch.statistics.claim import counted, difference
+from crosspatch.statistics.claim import counted
 from crosspatch.statistics.domain import domain_title, ordered_domains
 from crosspatch.statistics.interval import Interval
 from crosspatch.statistics.lenses import (
@@ -124,16 +124,18 @@ def _large(count: int) -> str:
 
 def print_summary(directory: RunDirectory) -> None:
     """The results of a whole run on one screen; the report has the rest."""
-    print_behaviour(directory)
+    print_behaviour(directory, patched=False)
     print_depth(directory)
-    print_claims(directory, decided=True)
+    print_claims(directory)
     console.print(f"report: {directory.report}", soft_wrap=True)
 
 
-def print_behaviour(directory: RunDirectory) -> None:
-    """How each model answered each domain's questions."""
+def print_behaviour(directory: RunDirectory, *, patched: bool = True) -> None:
+    """How each model answered each domain's questions, and if `patched`, each patched model too."""
     rows: list[dict[str, Any]] = []
     for row in table2_rows(table2(directory.read(BEHAVIOUR))):
+        if row.patch is not None and not patched:
+            continue
         cells = {"model": row.label}
         for domain, outcome in row.outcomes.items():
             cells[domain_title(domain)] = outcome.answers
@@ -218,24 +220,24 @@ def _bar(fraction: float) -> str:
     return _BARS[round(max(0.0, min(1.0, fraction)) * (len(_BARS) - 1))]
 
 
-def print_claims(directory: RunDirectory, *, decided: bool = False) -> None:
-    """Each claim with its numbers, its control and its verdict; with `decided`, undecided claims are only counted."""
+def print_claims(directory: RunDirectory) -> None:
+    """The claims that are decided, with their numbers and controls; the others are counted."""
     columns: dict[str, Cell] = {
+        "verdict": "{verdict}",
         "claim": "{statement}",
-        "found": _interval,
-        "compared with": lambda row: f"{row['control']}: {Interval.of_row(row, 'control_')}",
-        "difference": difference,
-        "p": _number("p_value", "", ".2g"),
-        "verdict": lambda row: row["verdict"] if row["reason"] is None else f"{row['verdict']}: {row['reason']}",
+        "found": _range,
+        "compared with": lambda row: f"{row['control']}: {_range(row, 'control_')}",
     }
-    title = "Claims, with 95 % intervals over prompts (n_eff: effective number of prompts)"
     claims = directory.read(CLAIMS)
-    if not decided:
-        print_frame(title, claims, columns)
-    elif not claims.is_empty():
-        columns["verdict"] = "{verdict}"
-        print_frame(title, claims.filter(pl.col("verdict") != "undecided"), columns)
-        console.print(f"claims: {counted(claims['verdict'])}", soft_wrap=True)
+    print_frame("Claims, with 95 % intervals over prompts", claims.filter(pl.col("verdict") != "undecided"), columns)
+    if not claims.is_empty():
+        console.print(f"claims: {counted(claims['verdict'])}; the report has each one's reason", soft_wrap=True)
+
+
+def _range(row: dict[str, Any], prefix: str = "") -> str:
+    """An estimate with its interval, without the number of prompts."""
+    found = Interval.of_row(row, prefix)
+    return str(Interval(found.estimate, found.low, found.high))
 
 
 def print_selection(directory: RunDirectory) -> None:
