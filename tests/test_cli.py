@@ -58,7 +58,7 @@ def test_help_names_all_commands_and_that_of_run_every_setting(cli, monkeypatch)
         ("spans tiny --set nonsense=1", "unknown setting nonsense"),
         ("report nowhere", "no experiment file nowhere"),
         ("report .", "is not a run directory"),
-        ("report . --out o", "go with an experiment"),
+        ("report . --out o", "use --out and --set only with an experiment"),
         ("export nowhere", "is not a run directory"),
         ("export . --to csv", "'csv' is not"),
         ("run tiny --set judge.model=inspect:nobody/x", "Model API nobody of model 'nobody/x' not recognized"),

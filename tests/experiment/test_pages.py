@@ -64,7 +64,7 @@ def test_runs_may_be_alike_and_statistics_are_made_where_results_are_newer(tmp_p
         ("first nowhere", "is not a run directory"),
         ("first second --watch", "with a single run"),
         ("first second --set seed=1", "with a single run"),
-        ("nowhere.yaml --watch", "expected the run directory"),
+        ("nowhere.yaml --watch", "expected a run directory"),
         ("first second --out first/run.json", "expected a folder"),
     ],
 )

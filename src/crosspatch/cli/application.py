@@ -120,10 +120,10 @@ Source = Annotated[
         help=f"A YAML file, or the name of a shipped experiment: {', '.join(shipped_experiments())}",
     ),
 ]
-Out = Annotated[Path | None, typer.Option("--out", help="Folder of the results  [default: runs/NAME]")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder for the results  [default: runs/NAME]")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY.SUB=VALUE", help="Change a setting; can be given again"),
+    typer.Option("--set", metavar="KEY.SUB=VALUE", help="Change a setting; can be repeated"),
 ]
 
 

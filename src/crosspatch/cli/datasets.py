@@ -45,7 +45,7 @@ def _refuse_a_slip(args: list[str], commands: list[str]) -> None:
     """Raise UsageError if a dataset is given instead of an experiment, or a subcommand is misspelt."""
     first = args[0] if args else ""
     if Path(first).suffix in {".csv", ".jsonl", ".ndjson"}:
-        raise UsageError(f"{first} is no experiment; did you mean: crosspatch data check {first}?")
+        raise UsageError(f"{first} is not an experiment; did you mean: crosspatch data check {first}?")
     if near := difflib.get_close_matches(first, commands, n=1, cutoff=0.75):
         raise UsageError(f"no experiment or command {first}; did you mean: crosspatch data {near[0]}?")
 
@@ -54,7 +54,7 @@ data_app = typer.Typer(cls=DataGroup)
 app.add_typer(
     data_app,
     name="data",
-    help="Make the problems, right and wrong solutions, and suites (`data EXPERIMENT` or `data build EXPERIMENT`); "
+    help="Generate problems, right and wrong solutions, and suites (`data EXPERIMENT` or `data build EXPERIMENT`), "
     "or check a file of solutions (`data check FILE`).",
 )
 
@@ -69,7 +69,7 @@ def data_build(
     ] = False,
     override: Overrides = None,
 ) -> None:
-    """Make the problems, right and wrong solutions, and suites of an experiment: data/*.jsonl in its run directory."""
+    """Generate an experiment's problems, right and wrong solutions, and suites as data/*.jsonl in its run directory."""
     from crosspatch.experiment.problems import export_data
 
     directory = run_source(source, out, override, "data")
@@ -91,7 +91,7 @@ def data_check(
     ],
     validation: Annotated[
         list[Path] | None,
-        typer.Option(help="Another file to check, which must share no question with FILE; can be given again"),
+        typer.Option(help="Another file to check, which must share no question with FILE; can be repeated"),
     ] = None,
     tokenizer: Annotated[
         str | None, typer.Option(help="Count tokens with the tokenizer of this model: a folder or a hub id")
@@ -122,12 +122,12 @@ def grade(
         Path,
         typer.Argument(
             metavar="FILE.jsonl",
-            help='{"text": …, "gold": …} a line, "aliases": […] for other right answers; '
+            help='JSON lines {"text": …, "gold": …}, with "aliases": […] for other right answers; '
             '"key_points": [[…], …] instead of "gold" for an explanation',
         ),
     ],
     json_out: Annotated[Path, typer.Option("--json", metavar="OUT", help="File for the verdicts, as JSON")],
-    seconds: Annotated[float, typer.Option(help="Time limit for one answer; a longer one is unparsed")] = 5.0,
+    seconds: Annotated[float, typer.Option(help="Seconds for one answer; an answer that takes longer is unparsed")] = 5.0,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print what was extracted from each answer, and the rule that decided")
     ] = False,

@@ -48,9 +48,9 @@ def patch(
     ] = None,
     clean: Annotated[str | None, _CLEAN] = None,
     corrupted: Annotated[str | None, _CORRUPTED] = None,
-    prompt: Annotated[list[str] | None, typer.Option(help="A question; can be given again (patch.questions)")] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="A question; can be repeated (patch.questions)")] = None,
     prompts: Annotated[
-        str | None, typer.Option(help='JSONL file, {"prompt_id": …, "question": …} a line (patch.prompts)')
+        str | None, typer.Option(help='JSONL file with lines {"prompt_id": …, "question": …} (patch.prompts)')
     ] = None,
     layers: Annotated[str | None, setting_option("patch.layers")] = None,
     component: Annotated[str | None, setting_option("patch.component")] = None,
@@ -59,7 +59,7 @@ def patch(
     patches: Annotated[
         list[str] | None,
         typer.Option(
-            "--patch", help="A patch such as L17.attn_out+L18.head.3, not a grid; can be given again (patch.patches)"
+            "--patch", help="A patch such as L17.attn_out+L18.head.3, instead of a grid; can be repeated (patch.patches)"
         ),
     ] = None,
     schedule: Annotated[str | None, setting_option("patch.schedule")] = None,
@@ -76,8 +76,8 @@ def patch(
         str | None,
         typer.Option(
             metavar="I/N",
-            help="Compute slice I of N of the sweep, while other processes compute the other slices; run the command "
-            "without it afterwards",
+            help="Compute slice I of N of the sweep, while other processes compute the other slices; then run the command "
+            "without --shard",
         ),
     ] = None,
     executor: Annotated[Literal["local", "ray", "slurm"] | None, setting_option("execution.executor")] = None,
@@ -141,7 +141,7 @@ def verify(
         str | None, typer.Option(help="Components, one or several  [default: all that the models have]")
     ] = None,
     heads: Annotated[str, typer.Option(help='Heads of the component head: "all" or numbers such as 0,3')] = "0",
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Steps compared, in tokens")] = 8,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Number of tokens that are generated and compared")] = 8,
     override: Overrides = None,
 ) -> None:
     """Compare the cached engines with the published algorithm on a pair, and print the largest differences."""

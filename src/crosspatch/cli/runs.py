@@ -14,11 +14,12 @@ from crosspatch.files import write_json
 @app.command()
 def status(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory")],
-    json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="The same as JSON")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Write the same as JSON")] = None,
 ) -> None:
-    """Show the progress of a run: its stages, their shards done, running and failed, the pace, and the time left.
+    """Show a run's stages, the shards that are done, running or failed, the time per shard, and the time left.
 
-    Reads only files, so it works on any machine while the run continues; finished shards are checked for damage.
+    The command only reads files, so it works on any machine while the run continues. It checks finished shards for
+    damage.
     """
     from crosspatch.storage.progress import progress
     from crosspatch.storage.run import RunDirectory
@@ -36,7 +37,7 @@ def status(
                 "shards done": f"{stage.done} of {total}" if (total := _total(stage)) else "",
                 "running": str(stage.running) if total else "",
                 "failed": str(stage.failed) if total else "",
-                "a shard": duration(stage.seconds),
+                "per shard": duration(stage.seconds),
                 "left": duration(stage.seconds_left),
             }
             for stage in stages
@@ -64,7 +65,7 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory")],
     to: Annotated[
         Literal["inspect"],
-        typer.Option("--to", help="inspect: logs of Inspect AI, one for each model, patched or not, in RUN/inspect"),
+        typer.Option("--to", help="inspect: Inspect AI logs in RUN/inspect, one for each model, patched or unpatched"),
     ] = "inspect",
 ) -> None:
     """Write all results of a run as Inspect AI logs, for `inspect view` or Inspect's data frames."""

@@ -12,7 +12,7 @@ from crosspatch.errors import UsageError
 from crosspatch.settings_io import load_experiment
 
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Only print each stage's parameters, tokens, steps, memory and rough time")
+    bool, typer.Option("--dry-run", help="Only print each stage's parameters, tokens, steps, memory and estimated time")
 ]
 
 
@@ -28,12 +28,12 @@ def run(source: Source, out: Out = None, dry_run: DryRun = False, override: Over
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder of the results")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results")] = Path("runs/demo"),
     override: Overrides = None,
 ) -> None:
-    """Run the experiment `smollm2`: corrupt SmolLM2-135M and find where it acts. About ten minutes on two CPU cores.
+    """Run the experiment `smollm2`: corrupt SmolLM2-135M and find where the fine-tune acts. About ten minutes on two CPU cores.
 
-    It needs no GPU and no model hub. Open the report as soon as it is there; it reloads itself. The same command
+    It needs no GPU and no model hub. Open the report as soon as it exists; the page reloads itself. The same command
     resumes an interrupted run.
     """
     from crosspatch.cli.tables import print_summary
@@ -43,7 +43,7 @@ def demo(
 
 @app.command(cls=StageCommand)
 def finetune(source: Source, out: Out = None, override: Overrides = None) -> None:
-    """Fine-tune the clean model on the wrong solutions: the corrupted model, and the controls in the settings."""
+    """Fine-tune the clean model on wrong solutions to make the corrupted model, and train the controls."""
     run_source(source, out, override, "finetune", "references")
 
 
@@ -65,10 +65,10 @@ def search(source: Source, out: Out = None, dry_run: DryRun = False, override: O
 
 @app.command(cls=StageCommand)
 def teach(source: Source, out: Out = None, dry_run: DryRun = False, override: Overrides = None) -> None:
-    """Teach the clean model right solutions, so that there is something to corrupt: models/taught.
+    """Fine-tune the clean model on right solutions, for models that solve too few problems to be corrupted.
 
-    The result is a PEFT adapter that names its base (a whole model with teach.method=full); recipe.json in its folder
-    has its settings and its accuracy. Use it like any other checkpoint: --set models.clean=DIR/models/taught.
+    The result in models/taught is a PEFT adapter (a whole model with teach.method=full), with its settings and accuracy
+    in recipe.json. Use it like any other checkpoint: --set models.clean=DIR/models/taught.
     """
     from crosspatch.cli.tables import print_accuracy, print_plan
     from crosspatch.experiment.teaching import TAUGHT
@@ -92,13 +92,13 @@ def evaluate(source: Source, out: Out = None, override: Overrides = None) -> Non
 
 @app.command(cls=StageCommand)
 def controls(source: Source, out: Out = None, override: Overrides = None) -> None:
-    """Patch controls at the sites of the patches: the model itself, random directions, other fine-tuned models."""
+    """Patch controls at the same sites: the model itself, random directions, other prompts, other fine-tuned models."""
     run_source(source, out, override, "controls")
 
 
 @app.command(cls=StageCommand)
 def score_mistakes(source: Source, out: Out = None, override: Overrides = None) -> None:
-    """Score the patches along wrong solutions, in which the wrong words, signs and numbers are known."""
+    """Score the patches by teacher forcing on wrong solutions, whose wrong words, signs and numbers are known."""
     run_source(source, out, override, "mistakes")
 
 
@@ -129,7 +129,7 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Folder of an experiment's results, or of a comparison  [default: runs/NAME, runs/comparison]"
+            "--out", help="Folder for the results of an experiment, or for a comparison  [default: runs/NAME, runs/comparison]"
         ),
     ] = None,
     watch: Annotated[
@@ -156,11 +156,11 @@ def report(
     (source,) = sources
     if not Path(source).is_dir():
         if watch:
-            raise UsageError(f"--watch got {source}, expected the run directory that the run writes into")
+            raise UsageError(f"got {source} with --watch, expected a run directory")
         run_source(source, out, override, "report")
         return
     if out is not None or override:
-        raise UsageError(f"{source} is a run directory; --out and --set go with an experiment")
+        raise UsageError(f"{source} is a run directory; use --out and --set only with an experiment")
     from crosspatch.experiment.page import watch as watch_run
     from crosspatch.experiment.page import write_run_report
 
