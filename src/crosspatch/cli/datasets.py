@@ -127,7 +127,7 @@ def grade(
         ),
     ],
     json_out: Annotated[Path, typer.Option("--json", metavar="OUT", help="File for the verdicts, as JSON")],
-    seconds: Annotated[float, typer.Option(help="Seconds for one answer; an answer that takes longer is unparsed")] = 5.0,
+    seconds: Annotated[float, typer.Option(help="Seconds for one answer; a slower answer is unparsed")] = 5.0,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print what was extracted from each answer, and the rule that decided")
     ] = False,

@@ -59,7 +59,7 @@ def patch(
     patches: Annotated[
         list[str] | None,
         typer.Option(
-            "--patch", help="A patch such as L17.attn_out+L18.head.3, instead of a grid; can be repeated (patch.patches)"
+            "--patch", help="A patch such as L17.attn_out+L18.head.3, not a grid; can be repeated (patch.patches)"
         ),
     ] = None,
     schedule: Annotated[str | None, setting_option("patch.schedule")] = None,
@@ -76,8 +76,8 @@ def patch(
         str | None,
         typer.Option(
             metavar="I/N",
-            help="Compute slice I of N of the sweep, while other processes compute the other slices; then run the command "
-            "without --shard",
+            help="Compute slice I of N of the sweep, while other processes compute the other slices; then run the "
+            "command without --shard",
         ),
     ] = None,
     executor: Annotated[Literal["local", "ray", "slurm"] | None, setting_option("execution.executor")] = None,

@@ -31,10 +31,10 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the results")] = Path("runs/demo"),
     override: Overrides = None,
 ) -> None:
-    """Run the experiment `smollm2`: corrupt SmolLM2-135M and find where the fine-tune acts. About ten minutes on two CPU cores.
+    """Run the experiment `smollm2`: corrupt SmolLM2-135M and find where the fine-tune acts.
 
-    It needs no GPU and no model hub. Open the report as soon as it exists; the page reloads itself. The same command
-    resumes an interrupted run.
+    It takes about ten minutes on two CPU cores, and needs no GPU and no model hub. Open the report as soon as
+    it exists; the page reloads itself. The same command resumes an interrupted run.
     """
     from crosspatch.cli.tables import print_summary
 
@@ -129,7 +129,7 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Folder for the results of an experiment, or for a comparison  [default: runs/NAME, runs/comparison]"
+            "--out", help="Folder for the results, or for a comparison  [default: runs/NAME, runs/comparison]"
         ),
     ] = None,
     watch: Annotated[
