@@ -513,8 +513,7 @@ class Patch(Settings):
             )
         if self.patches and self.schedule != "all":
             raise ValueError(
-                "patch.schedule is for grids; write the schedule of a named patch into its name: "
-                f"{self.patches[0]}@{self.schedule}"
+                f"patch.schedule is for grids; a named patch has its own: {self.patches[0]}@{self.schedule}"
             )
         return self
 
@@ -616,9 +615,8 @@ class Experiment(Settings):
     controls: tuple[str, ...] = Field(
         (),
         description="More children, trained with the corrupted model's recipe: twin (right solutions of the same "
-        "questions), "
-        "shuffled (other questions with their right solutions), mispaired (the same questions, each with the right "
-        "solution of another), seed-1, seed-2, … (the same wrong solutions in another order)",
+        "questions), shuffled (other questions with their right solutions), mispaired (the same questions, each with "
+        "the right solution of another), seed-1, seed-2, … (the same wrong solutions in another order)",
     )
     judge: Judge = Field(default_factory=Judge)
     patch: Patch = Field(default_factory=Patch)
