@@ -23,9 +23,9 @@ def test_the_contract_of_the_scores_and_that_an_empty_table_has_its_columns():
 
 def test_a_row_with_a_missing_or_foreign_column_is_refused():
     GENERATIONS.frame([ROW])
-    with pytest.raises(ValueError, match=r"missing \['text'\]"):
+    with pytest.raises(ValueError, match=r"missing columns \['text'\]"):
         GENERATIONS.frame([{k: v for k, v in ROW.items() if k != "text"}])
-    with pytest.raises(ValueError, match=r"foreign \['extra'\]"):
+    with pytest.raises(ValueError, match=r"unknown \['extra'\]"):
         GENERATIONS.frame([{**ROW, "extra": 1}])
 
 

@@ -59,7 +59,9 @@ class Schema:
         for row in rows:
             if row.keys() != self.columns.keys():
                 missing, foreign = self.columns.keys() - row.keys(), row.keys() - self.columns.keys()
-                raise ValueError(f"a row of {self.name}: missing {sorted(missing)}, foreign {sorted(foreign)}")
+                raise ValueError(
+                    f"got a row of {self.name} with missing columns {sorted(missing)}, unknown {sorted(foreign)}"
+                )
         return pl.DataFrame(rows, schema=self.dtypes, orient="row", strict=True)
 
     def write(self, frame: pl.DataFrame, path: Path) -> None:

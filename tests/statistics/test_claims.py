@@ -56,8 +56,8 @@ def test_nothing_is_decided_without_an_interval_or_by_a_test_that_does_not_agree
 @pytest.mark.parametrize(
     ("made", "reason"),
     [
-        (claim(LOW, LESS), "the difference, 0.20 [0.10, 0.30] (n_eff 12), does not lie below 0"),
-        (claim(Interval(0.1, -0.1, 0.3)), "the difference, 0.10 [−0.10, 0.30], may or may not lie above 0"),
+        (claim(LOW, LESS), "the difference, 0.20 [0.10, 0.30] (n_eff 12), is not below 0"),
+        (claim(Interval(0.1, -0.1, 0.3)), "the difference, 0.10 [−0.10, 0.30], may or may not be above 0"),
         (claim(Interval(None)), "control: there is nothing to compare with"),
         (claim(Interval(0.8)), "there are too few prompts or seeds for an interval, expected at least 8 prompts"),
         (claim(Interval(0.8, effective=2.34)), "an interval needs 5 effective prompts, there are 2.3"),
@@ -207,7 +207,7 @@ def test_late_is_where_half_of_the_effect_is_recovered() -> None:
         found = late(layer, depth(GRADUAL))
         assert found.verdict == verdict
         assert (found.found.estimate, found.compared.estimate) == (layer, pytest.approx(28 / 6))
-    assert "at layer 4.7 or above, the paper's 28 of 36 in depth" in found.statement
+    assert "at layer 4.7 or above (28/36 of the depth, as in the paper)" in found.statement
     nothing = late(5.5, depth(GRADUAL, control=0.95))
     assert nothing.reason == "the recovered fraction is not shown to build up at all"
     # Where the layer just below was not patched the curve there is a line that nobody has measured.
@@ -251,10 +251,10 @@ def test_tokens_need_interval_and_permutation_test_alike(estimate, p_value, show
     ("score", "width", "control", "name", "verdict", "reason"),
     [
         (0.96, 0.03, 0.1, "twin", "shown", ""),
-        (0.95, 0.08, 0.1, "twin", "undecided", "0.95 [0.87, 1.03] (n_eff 12) may or may not lie between 0.9 and 1.1"),
-        (0.7, 0.05, 0.1, "twin", "contradicted", "0.70 [0.65, 0.75] (n_eff 12) does not lie between 0.9 and 1.1"),
+        (0.95, 0.08, 0.1, "twin", "undecided", "0.95 [0.87, 1.03] (n_eff 12) may or may not be between 0.9 and 1.1"),
+        (0.7, 0.05, 0.1, "twin", "contradicted", "0.70 [0.65, 0.75] (n_eff 12) is not between 0.9 and 1.1"),
         # Not where a control scores as much, or none was measured; another seed is no such control.
-        (0.96, 0.03, 0.88, "twin", "undecided", "twin may score near 1 as well, 0.88 ["),
+        (0.96, 0.03, 0.88, "twin", "undecided", "twin may also be near 1, 0.88 ["),
         (0.96, 0.03, None, None, "undecided", "no control was measured"),
         (0.96, 0.03, 0.1, "seed-1", "undecided", "no control was measured"),
         # What is far from 1 needs no control to be so.
@@ -360,8 +360,10 @@ def test_answers_under_the_highest_patch_and_where_half_of_them_are_lost() -> No
     assert "answers_patched" not in only
     assert repaired["answers_repaired"].shown
     assert only["answers_repaired"].shown
-    statement = "the corrupted model has more right answers on related problems, at layer 4"
-    assert statement in only["answers_repaired"].statement
+    statement = (
+        "clean activations patched in at layer 4, the corrupted model has more right answers on related problems"
+    )
+    assert only["answers_repaired"].statement == f"with {statement}"
 
 
 @pytest.mark.parametrize(("at_layer_1", "verdict"), [(50, "shown"), (20, "contradicted")])

@@ -132,12 +132,12 @@ class Claim:
             (self.found.estimate is None, "there is nothing to measure"),
             (decides.estimate is None, f"{self.control}: there is nothing to compare with"),
             (not decides.known, _too_few(decides)),
-            (self.verdict == "contradicted", f"{what} does not lie {self.range}"),
+            (self.verdict == "contradicted", f"{what} is not {self.range}"),
             (
                 self.range.holds(decides) or self.range.misses(decides),
                 f"it may be due to chance, p = {self.p_value or 0:.2f}",
             ),
-            (True, f"{what} may or may not lie {self.range}"),
+            (True, f"{what} may or may not be {self.range}"),
         )
         return next(reason for holds, reason in reasons if holds)
 

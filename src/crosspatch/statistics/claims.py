@@ -163,7 +163,7 @@ def _at_the_papers_depth(
         untested = f"layer {floor(late)}, just below the paper's depth, was not patched"
     return Claim(
         name,
-        f"{statement} {late:.1f} or above, the paper's 28 of 36 in depth",
+        f"{statement} {late:.1f} or above (28/36 of the depth, as in the paper)",
         found,
         "the paper's layer",
         fixed(late),
@@ -186,8 +186,13 @@ def _domains(depth: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]:
         same = f"on {other} as on related problems, to within {MARGIN:g}"
         for name, measure, range_, statement in (
             ("disagree_more", "disagreement_rate", MORE, f"the models disagree more often {more}"),
-            ("recovered_more", "recovered_fraction", MORE, f"where they disagree, more is recovered {more}"),
-            ("recovered_same", "recovered_fraction", THE_SAME, f"where they disagree, as much is recovered {same}"),
+            ("recovered_more", "recovered_fraction", MORE, f"where the models disagree, more is recovered {more}"),
+            (
+                "recovered_same",
+                "recovered_fraction",
+                THE_SAME,
+                f"where the models disagree, as much is recovered {same}",
+            ),
         ):
             rows = whole.filter(measure=measure)
             related, others = (_interval(rows, domain=each) for each in ("related", domain))
@@ -208,10 +213,14 @@ def _excesses(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterat
     """Yield claims that disagreement and recovered fraction are larger at operation words or the mistake's words."""
     whole = tokens.filter(pl.col("layer").is_null(), ~pl.col("late"))
     name = "operation" if by == "class" else "word"
-    what = "operation words" if by == "class" else "the mistake's words, in wrong solutions that are read,"
+    where = (
+        "operation words than elsewhere in related problems"
+        if by == "class"
+        else "the mistake's words than elsewhere in wrong solutions of related problems"
+    )
     for measure, statement in (
-        ("disagreement_rate", f"the models disagree more often at {what} than elsewhere in related problems"),
-        ("recovered_fraction", f"where they disagree, more is recovered at {what} than elsewhere in related problems"),
+        ("disagreement_rate", f"the models disagree more often at {where}"),
+        ("recovered_fraction", f"where the models disagree, more is recovered at {where}"),
     ):
         excess = whole.filter(pl.col("class") == name, measure=measure, contrast="excess")
         if excess.is_empty():
@@ -247,10 +256,10 @@ def _near_one(tokens: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]
     if controls:
         control = less.hardest(controls)
         compared = controls[control]
-        untested = None if less.holds(compared) else f"{control} may score near 1 as well, {compared}"
+        untested = None if less.holds(compared) else f"{control} may also be near 1, {compared}"
     yield Claim(
         "operations_near_one",
-        f"operation words score near 1, to within {MARGIN:g}, in the late layers of related problems, "
+        f"the recovered fraction at operation words of related problems is 1, to within {MARGIN:g}, in late layers, "
         f"{place['component']}",
         _interval(found),
         control,
@@ -272,7 +281,7 @@ def _behaviour(
     others = "the clean model and the children without the mistake" if children else "the clean model"
     for outcome, range_, statement in (
         ("correct", LESS, "has fewer right answers on related problems than"),
-        ("planted", MORE, "does the planted operation on related problems more often than"),
+        ("planted", MORE, "uses the planted operation on related problems more often than"),
     ):
         rows = unpatched.filter(domain="related", outcome=outcome)
         own = rows.filter(condition="corrupted")
@@ -344,10 +353,10 @@ def _patched_answers(
     comparisons: pl.DataFrame, direction: Direction, halfway: pl.DataFrame, n_layers: int | None
 ) -> Iterator[Claim]:
     """Yield claims about answers under the highest patch below the last layer, and where half of them are lost."""
-    against, name, statement, range_ = (
-        ("clean", "answers_patched", "corrupted activations the clean model has fewer", LESS)
+    against, source, name, count, range_ = (
+        ("clean", "corrupted", "answers_patched", "fewer", LESS)
         if direction == "corrupt"
-        else ("corrupted", "answers_repaired", "clean activations the corrupted model has more", MORE)
+        else ("corrupted", "clean", "answers_repaired", "more", MORE)
     )
     whole = patched_layers(comparisons).filter(outcome="correct", component="resid_post")
     if whole.is_empty():
@@ -364,7 +373,8 @@ def _patched_answers(
         row = rows.row(0, named=True)
         yield Claim(
             name,
-            f"under a patch of {statement} right answers on related problems, at layer {top}",
+            f"with {source} activations patched in at layer {top}, the {against} model has {count} right answers "
+            "on related problems",
             _interval(rows),
             f"the {against} model",
             wilson(row["there"], row["pairs"]),
@@ -376,17 +386,17 @@ def _patched_answers(
         )
         half = halfway.filter(of="answers", domain="related", direction=direction)
         if not half.is_empty():
-            done = "lost" if direction == "corrupt" else "won back"
+            done = "lost" if direction == "corrupt" else "regained"
             yield _at_the_papers_depth(
                 f"{name}_late",
-                f"half of the answers that only the clean model has right are {done} at layer",
+                f"half of the right answers that only the clean model has are {done} at layer",
                 _interval(half),
                 below["layer"].to_list(),
                 last,
                 {**place, "layer": None, "domain": "related"},
             )
     if direction == "corrupt":
-        yield from _kept(at_top, "patched_kept", f"under a patch of layer {top}", place)
+        yield from _kept(at_top, "patched_kept", f"under the patch of layer {top}", place)
 
 
 def _interval(rows: pl.DataFrame, **place: str | int | None) -> Interval:
