@@ -1,16 +1,22 @@
 """The documentation: what is made for it names everything, and its links lead somewhere."""
 
+import json
 import re
 import runpy
+import shlex
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import typer.main
 
 import crosspatch
 from crosspatch import tables
+from crosspatch.cli import application, main
 from crosspatch.cli.application import app
-from crosspatch.settings_io import settings
+from crosspatch.models.tiny import tiny_config, tiny_tokenizer
+from crosspatch.settings_io import load_experiment, settings
 from crosspatch.tables import Schema
 from test_house import ORDER
 
@@ -126,3 +132,100 @@ def test_the_map_of_the_code_names_files_that_are_there_and_every_folder_in_the_
     folders = [name.rstrip("/").removesuffix(".py") for name in files_named(table)]
     assert sorted(folders) == sorted(ORDER)
     assert folders[-len(ORDER[7:]) :] == list(ORDER[7:])
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    """The code blocks of a page in some languages ("" for none)."""
+    found = re.findall(r"^```(\w*)[^\n]*\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert {language for language, _ in found} <= {"", "bash", "console", "python", "yaml", "json", "text", "bibtex"}
+    return [code for language, code in found if language in languages]
+
+
+def commands_of(block: str):
+    """The arguments of each crosspatch command in a block of shell commands; every target of make has to be there."""
+    for line in block.replace("\\\n", " ").splitlines():
+        words = [word for word in shlex.split(line.removeprefix("$ "), comments=True) if word != "…"]
+        if "crosspatch" in words and "install" not in words:
+            yield words[words.index("crosspatch") + 1 :]
+        elif words[:1] == ["make"]:
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), line
+
+
+def check_command(args: list[str], folder: Path) -> None:
+    """Parse a command as the command line does, and the settings that it changes; raises what a user would see."""
+    assert not {*application._OLD_OPTIONS, *application._OLD_COMMANDS} & {*args}, args
+    command, context = typer.main.get_command(app), None
+    while True:
+        context = command.make_context(command.name, args, parent=context)
+        if not hasattr(command, "commands"):
+            break
+        _, command, args = command.resolve_command(context, [*context._protected_args, *context.args])
+    source = context.params.get("source")
+    source = str(folder / source) if source and source.endswith(".yaml") else source
+    load_experiment(source or "tiny", context.params.get("override") or ())
+
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def test_commands_in_the_docs_are_understood(tmp_path):
+    for code in (code for page in PAGES for code in blocks(page, "yaml")):
+        (tmp_path / "mine.yaml").write_text(code)
+    commands = [args for page in PAGES for code in blocks(page, "bash", "console", "") for args in commands_of(code)]
+    assert len(commands) > 40
+    for args in commands:
+        check_command(args, tmp_path)
+    # What is misspelt is noticed: an option, a setting, its value, a target of make.
+    check_command(["run", "smollm2", "--set", "data.near=6"], tmp_path)
+    for wrong in (["--sett", "data.near=6"], ["--set", "data.nere=6"], ["--set", "data.near=six"]):
+        with pytest.raises((crosspatch.UsageError, typer.BadParameter.__base__)):
+            check_command(["run", "smollm2", *wrong], tmp_path)
+    with pytest.raises(AssertionError, match="make demos"):
+        list(commands_of("make demos"))
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """A folder with what the pages name: two checkpoints with as many layers as SmolLM2, and a run of the pair."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("docs")
+    for seed, name in enumerate(("base", "child")):
+        config = tiny_config("llama")
+        config.num_hidden_layers = 30
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            AutoModelForCausalLM.from_config(config).save_pretrained(folder / "path/to" / name)
+        tiny_tokenizer().save_pretrained(folder / "path/to" / name)
+    asked = ({"prompt_id": name, "question": "x + 1 = 2"} for name in ("two-step", "related-123"))
+    (folder / "questions.jsonl").write_text("".join(json.dumps(one) + "\n" for one in asked))
+    pair = f"--clean {folder}/path/to/base --corrupted {folder}/path/to/child --prompts {folder}/questions.jsonl"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("matplotlib.figure.Figure.savefig", lambda _, path, **__: path.touch())
+        for line in (f"patch {pair} --layers 1 --max-new-tokens 4 --out", "report"):
+            patched.setattr(sys, "argv", ["crosspatch", *line.split(), f"{folder}/runs/mine"])
+            with pytest.raises(SystemExit) as leave:
+                main()
+            assert not leave.value.code
+    return folder
+
+
+def run_python(codes: list[str]) -> None:
+    names: dict[str, object] = {}
+    for code in codes:
+        exec(code, names)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem)
+def test_python_in_the_docs_runs(page, workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    run_python(blocks(page, "python"))
+
+
+def test_python_that_is_misspelt_is_noticed(workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    [code] = blocks(ROOT / "README.md", "python")
+    for wrong in (code.replace("patch\n", "patches\n"), code.replace("path/to/base", "path/to/bases")):
+        with pytest.raises((ImportError, crosspatch.UsageError)):
+            run_python([wrong])
