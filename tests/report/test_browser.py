@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from crosspatch.patching.result import PatchResult
 from crosspatch.report.comparison import ComparedRun, render_comparison
 from crosspatch.report.notebook import head_map, heatmap
 from crosspatch.report.page import write_report
+from crosspatch.statistics.claim import Claim
+from crosspatch.statistics.interval import Interval
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import BEHAVIOUR, CLAIMS, GENERATIONS, SCORES, SITE_EFFECTS
 from html_reader import HOSTILE
@@ -230,7 +232,7 @@ def test_the_keyboard_reaches_every_control_and_every_cell(page):
     ]  # fmt: skip
     reached = set()
     page.evaluate("document.activeElement.blur()")
-    for _ in range(60):
+    for _ in range(80):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.dataset.part ?? document.activeElement.className"))
     controls = {"prompt", "before", "after", "component", "direction", "class", "csv", "link", "grid", "formulas"}
@@ -565,7 +567,21 @@ def test_a_run_with_little_in_it_still_gives_a_page(tmp_path, browser):
     undefined, *_ = prompts
     with opened(browser, cases(tmp_path, {undefined: prompts[undefined]})) as page:
         assert undefined in page.text("notes")
-    with opened(browser, cases(tmp_path, prompts)) as page:
+    sure, wide = Interval(0.9, 0.8, 1.0), Interval(0.9, -0.8, 1.0)
+    claims = [Claim("a", "is open", wide, "random", wide), Claim("b", "is shown", sure, "random", wide)]
+    path = cases(tmp_path, prompts, summary=replace(Summary.of({}), claims=claims))
+    with opened(browser, path) as page:
+        # The picture and the texts of the prompt with the most CTS come first; a fold holds undecided claims.
+        assert page.text("question") == "4 of 4 cells have a CTS"
+        tops = [page.locator(place).bounding_box()["y"] for place in (".grid", "#explorer .answers", "#claims")]
+        assert 0 < tops[0] < tops[1] < 800 < tops[2]
+        order = page.evaluate("[...document.querySelectorAll('section')].map((section) => section.id)")
+        assert order == ["explorer", "claims", "answers", "depth", "tokens", "training", "run"]
+        assert page.evaluate("[...document.querySelectorAll('nav a')].map((a) => a.hash.slice(1))") == order
+        assert page.get_by_text("is shown").is_visible()
+        assert not page.get_by_text("is open").is_visible()
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.get_by_text("is open").is_visible()
         for place, said in enumerate(prompts):
             page.choose("prompt", str(place))
             assert said in page.text("notes")

@@ -92,7 +92,11 @@ def test_claims_are_said_with_their_numbers() -> None:
     assert "- **shown**: it \\*builds\\* up: 0.90 [0.80, 1.00], random: 0.10 [0.00, 0.20], p = 0.01\n" in text
     assert "- **contradicted**: it does not: 0.10 [0.00, 0.20], twin: 0.90 [0.80, 1.00], difference −0.80 [" in text
     assert "Why not shown: the difference, −0.80" in text
-    assert "em" not in Rendered(text).tags
+    assert "details" not in (tags := Rendered(text).tags)
+    assert "em" not in tags
+    claims.insert(0, Claim("c", "it may", high, "twin", low, difference=Interval(0.1, -0.1, 0.3)))
+    text = render_markdown(problems=PROBLEMS, summary=replace(Summary.of({}), claims=claims))
+    assert re.search(r"does not.*\n\n<details><summary>[^<]*: 1</summary>\n\n- \*\*undecided.*\n\n</details>\n", text)
 
 
 def test_what_is_missing_is_said() -> None:

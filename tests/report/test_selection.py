@@ -10,7 +10,7 @@ from crosspatch.report.markdown import write_markdown
 from crosspatch.report.page import write_report
 from crosspatch.report.print import figures
 from crosspatch.report.print.figures import write_figures
-from crosspatch.report.prompts import Selection
+from crosspatch.report.prompts import Selection, most_telling
 from crosspatch.tables import GENERATIONS, SCORES
 
 from .conftest import generation, score
@@ -68,6 +68,15 @@ def test_a_page_and_a_report_in_markdown_hold_some_of_too_many_prompts_and_name_
     text = write_markdown(tmp_path / "report.md", title="t", **FRAMES).read_text(encoding="utf-8")
     assert "has the texts of 4 of 7 prompts, the first of each domain in turn. Left out are 3: r2, r3, r4." in text
     assert [p for p in PROMPTS if f"text of {p}" in text] == ["r0", "r1", "g0", "g1"]
+
+
+def test_the_related_prompt_with_the_most_cells_with_a_cts_opens():
+    def first(**counts: int) -> int:
+        cells = (score(0, step, 0.5 if step < n else None, prompt_id=p) for p, n in counts.items() for step in range(4))
+        return most_telling(SCORES.frame(cells), PROBLEMS, list(counts))
+
+    assert [first(r0=1, r1=3, g0=4), first(r0=2, r1=2), first(r0=0, g0=1, g1=2), first(g0=0, r0=0)] == [1, 0, 2, 0]
+    assert [most_telling(None, PROBLEMS, PROMPTS), most_telling(ALL_SCORES, PROBLEMS, [])] == [0, 0]
 
 
 @pytest.mark.usefixtures("unpainted")

@@ -21,7 +21,7 @@ from crosspatch.report.answers import Answer, prompt_answers
 from crosspatch.report.formulas import FORMULA, formulas
 from crosspatch.report.letters import whole_letters
 from crosspatch.report.pictures.heatmap import CTS_RANGE, STATUSES, cell_notes, check_cells
-from crosspatch.report.prompts import Selection, prompts_in
+from crosspatch.report.prompts import Selection, most_telling, prompts_in
 from crosspatch.report.tables import PROFILE
 from crosspatch.statistics.domain import domain_title
 from crosspatch.statistics.patch_mode import PatchMode, every_mode, patched_direction
@@ -44,7 +44,7 @@ Vocabulary = list[tuple[int, str | None]]
 
 @dataclass(frozen=True)
 class Explorer:
-    """`index` is what the page needs at once, `prompts` a part for each shown prompt, in order; both are JSON.
+    """`index` is what the page needs at once (`first`: the place of the prompt that opens), `prompts` a part for each shown prompt, in order; both are JSON.
 
     `selection` names the shown and the omitted prompts.
     """
@@ -99,6 +99,7 @@ class Explorer:
             own = [_text(answer, place in in_cells) for place, answer in enumerate(answers[name])]
             parts.append({"texts": own, "pictures": pictures[name]})
         index = {
+            "first": most_telling(scores, problems, ids),
             "prompts": [{"id": shown_as, **_prompt(problems[name])} for shown_as, name in _names(ids)],
             "variants": [_mode(mode) for mode in shown],
             "classes": CLASSES,

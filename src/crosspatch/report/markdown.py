@@ -1,4 +1,4 @@
-"""The report as Markdown: the claims, Table 2, and the texts side by side as in the paper's Appendix B.
+"""The report as Markdown: the texts of one prompt, the claims, Table 2, and all texts as in the paper's Appendix B.
 
 It can be read as plain text and on a repository page. Generated texts are in HTML tables, escaped and without blank
 lines, so they are not read as Markdown; names are escaped for Markdown. The template is templates/report.md.j2.
@@ -17,7 +17,7 @@ import polars as pl
 from crosspatch.characters import legible
 from crosspatch.data.problem import Problem
 from crosspatch.report.answers import Answer, prompt_answers, unpatched
-from crosspatch.report.prompts import Selection, domains_of, prompts_in
+from crosspatch.report.prompts import Selection, domains_of, most_telling, prompts_in
 from crosspatch.report.tables import AnswerTable
 from crosspatch.report.template import environment, write_page
 from crosspatch.statistics.answers import table2, table2_rows
@@ -60,6 +60,7 @@ def write_markdown(
     """
     summary = summary or Summary.of(domains_of(problems), scores=scores, behaviour=behaviour, n_layers=n_layers)
     target = "clean" if summary.patched == "corrupt" else "corrupted"
+    measured = scores
     if (scores is None or scores.is_empty()) and generations is not None:
         scores = generations.filter(condition="patched")
     prompts = [] if scores is None else prompts_in(scores, problems)
@@ -68,6 +69,10 @@ def write_markdown(
         {} if frame is None else frame.partition_by("prompt_id", as_dict=True, maintain_order=True)
         for frame in (generations, behaviour)
     )
+    shown = [
+        _prompt(problems[name], texts.get((name,)), grades.get((name,)), n_layers, target) for name in selection.shown
+    ]
+    first = most_telling(measured, problems, selection.shown)
     text = (
         environment()
         .get_template("report.md.j2")
@@ -79,10 +84,8 @@ def write_markdown(
             if behaviour is None or behaviour.is_empty()
             else AnswerTable.of(table2_rows(table2(behaviour))),
             selection=selection,
-            prompts=[
-                _prompt(problems[name], texts.get((name,)), grades.get((name,)), n_layers, target)
-                for name in selection.shown
-            ],
+            prompts=shown,
+            first=shown[first] if shown else None,
             target=target,
             fold=_FOLD,
             table=_table,

@@ -30,6 +30,7 @@ from crosspatch.report.tables import (
 )
 from crosspatch.report.template import rendered, settings_tables, write_page
 from crosspatch.statistics.answers import output_health, table2, table2_rows
+from crosspatch.statistics.claim import counted
 from crosspatch.statistics.interval import Interval
 from crosspatch.statistics.patch_mode import modes
 from crosspatch.statistics.profile import depth_profile
@@ -83,6 +84,7 @@ def write_report(
         patched=AnswerTable.of(patched, "table 2, patched models", compared, malformed) if patched else None,
         malformed=bool(malformed),
         claims=summary.claims,
+        verdicts=counted(claim.verdict for claim in summary.claims),
         findings=behaviour_findings(rows),
         accuracy=Chart("accuracy", "Accuracy under patching", accuracy, 640) if accuracy else None,
         training=Chart("training-curves", "Training curves", losses, 640) if losses else None,

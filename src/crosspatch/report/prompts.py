@@ -1,6 +1,7 @@
 """The prompts of a report: their domains, their order, and the selection if there are too many to show.
 
-Domains take turns, and each shows its prompts in their order. Scores play no part in the selection.
+Domains take turns, and each shows its prompts in their order. Scores play no part in the selection; they decide only
+which of the shown prompts comes first.
 """
 
 from __future__ import annotations
@@ -32,6 +33,17 @@ def prompts_in(frame: pl.DataFrame, problems: Mapping[str, Problem]) -> list[str
         raise ValueError(f"no problem is known for prompt {missing[0]!r} ({len(missing)} such); pass all problems")
     domains = ordered_domains(problem.domain for problem in problems.values())
     return sorted(found, key=lambda prompt_id: domains.index(problems[prompt_id].domain))
+
+
+def most_telling(scores: pl.DataFrame | None, problems: Mapping[str, Problem], prompts: Sequence[str]) -> int:
+    """The place of the prompt with the most cells with a CTS, of a related problem if one has any; 0 without scores."""
+    cells = {} if scores is None else dict(scores.filter(status="ok").group_by("prompt_id").len().iter_rows())
+
+    def telling(place: int) -> tuple[bool, int]:
+        count = cells.get(prompts[place], 0)
+        return count > 0 and problems[prompts[place]].domain == "related", count
+
+    return max(range(len(prompts)), key=telling, default=0)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ class Explorer {
     this.texts = new Texts(this);
     this.fields();
     addEventListener("hashchange", () => this.follow());
-    if (!this.follow()) this.open(0);
+    if (!this.follow()) this.open(index.first);
   }
 
   // ---- what can be chosen

@@ -73,6 +73,9 @@ for (const table of document.querySelectorAll("table[data-name]")) {
   table.closest(".scroll").after(make("p", { className: "turning" }, make("button", { type: "button", className: "csv", onclick: save }, "Download CSV")));
 }
 
+// On paper nothing can be unfolded.
+addEventListener("beforeprint", () => { for (const fold of document.querySelectorAll("details.undecided")) fold.open = true; });
+
 if (!("DecompressionStream" in window)) {
   const words = "This browser cannot unpack the page's data: charts and explorer need one of 2023 or later.";
   document.querySelector("main").prepend(make("p", { className: "none" }, words));
