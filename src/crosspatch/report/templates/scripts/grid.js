@@ -1,7 +1,7 @@
 // A heatmap with an element for each cell, rows upwards. Cells are made in tiles, and in scrolling a few tiles per frame,
 // so the page stays responsive: tiles in view first, then their neighbours. The style is in report.css.
 // Cells are larger on touch screens; elsewhere those of many rows are low, so that the texts are in view too.
-const [NARROWEST, WIDEST, TALL] = matchMedia("(pointer: coarse)").matches ? [16, 40, 18] : [12, 40, 14];
+const [NARROWEST, WIDEST, TALL] = matchMedia("(pointer: coarse)").matches ? [16, 40, 18] : [12, 40, 12];
 const TOP = 32, LETTER = 6.4;
 // Rows and columns of a tile, and tiles made per frame.
 const TILE = 16, BATCH = 4;
@@ -43,7 +43,7 @@ class Grid {
     if (!model || !width) return;
     const count = model.rows.length;
     this.h = count > 60 ? 10 : count > 24 ? TALL : count > 8 ? 18 : 24;
-    const every = Math.ceil(13 / this.h);
+    const every = Math.ceil(12 / this.h);
     this.left = 22 + Math.min(170, Math.max(2, ...model.rows.map((name) => name.length)) * 7);
     this.w = Math.max(NARROWEST, Math.min(WIDEST, (width - this.left - 2) / model.columns));
     for (const [name, size] of [["--w", this.w], ["--h", this.h]]) scroller.style.setProperty(name, `${size}px`);
