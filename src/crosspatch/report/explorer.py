@@ -44,9 +44,10 @@ Vocabulary = list[tuple[int, str | None]]
 
 @dataclass(frozen=True)
 class Explorer:
-    """`index` is what the page needs at once (`first`: the place of the prompt that opens), `prompts` a part for each shown prompt, in order; both are JSON.
+    """`index` is what the page needs at once, `prompts` a part for each shown prompt, in order; both are JSON.
 
-    `selection` names the shown and the omitted prompts.
+    The page opens with the prompt at the place `first` of the index. `selection` names the shown and the omitted
+    prompts.
     """
 
     index: dict[str, Any]
