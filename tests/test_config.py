@@ -101,7 +101,7 @@ def test_a_wrong_setting_is_one_line(change, words):
 
 def test_a_file_that_is_no_experiment(tmp_path):
     path = tmp_path / "x.yaml"
-    for content, words in ((b"a: [", "not valid YAML"), (b"- 1\n", "holds a list"), (b"\xff\xfe\x00", "UTF-8")):
+    for content, words in ((b"a: [", "not valid YAML"), (b"- 1\n", "contains a list"), (b"\xff\xfe\x00", "UTF-8")):
         path.write_bytes(content)
         with pytest.raises(UsageError, match=words):
             load_experiment(str(path))

@@ -63,7 +63,7 @@ def load_experiment(source: str, overrides: Iterable[str] = (), given: Mapping[s
     """
     tree = _read_yaml(_experiment_text(source), source) or {}
     if not isinstance(tree, dict):
-        raise UsageError(f"{source} holds a {type(tree).__name__}, expected settings such as 'seed: 0'")
+        raise UsageError(f"{source} contains a {type(tree).__name__}, expected settings such as 'seed: 0'")
     return make_experiment(tree, overrides, given)
 
 

@@ -36,7 +36,7 @@ def test_the_chat_template_of_a_run_is_chosen_before_it_begins_and_kept(cli, tmp
     assert record(out)["decisions"]["chat_template"] == settings["models"]["chat_template"] == "corrupted"
     # Another template in its place would be another experiment.
     experiment = make_experiment(settings, ["models.chat_template=clean"])
-    with pytest.raises(UsageError, match="began with chat_template corrupted, and the models' tokenizers now lead to"):
+    with pytest.raises(UsageError, match="began with chat_template corrupted, but the models' tokenizers now give"):
         _ = RunContext(experiment, RunDirectory.existing(out)).prompts
 
 

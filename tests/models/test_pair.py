@@ -58,7 +58,7 @@ def test_a_model_without_attention_has_no_heads_and_one_without_blocks_is_refuse
         ("a/b/c", "no model folder"),
         ("owner/model@", "no model folder or file owner/model@"),
         ("no-such/model", "is no folder, and as a hub id it could not be read"),
-        (".", "holds neither"),
+        (".", "has neither"),
         ("x.bin", "is a file"),
         ("x.gguf", "is a gguf that could not be read"),
     ],

@@ -143,7 +143,7 @@ def test_an_adapter_cannot_name_a_module_to_import(base, adapter, canary, tmp_pa
         ModelPair.load(str(base), str(adapter), device="cpu", share_base=share_base)
     assert not canary.exists()
     changed_settings(adapter, peft_type="XLORA", adapters={"a": "somebody/adapter"})
-    refused(str(adapter), "fetches further adapters")
+    refused(str(adapter), "downloads further adapters")
 
 
 @pytest.mark.parametrize("named", ["/no/such/folder", "../../elsewhere/deep", "a/b/c", "", 7, None, ["x"]])

@@ -10,7 +10,7 @@ GOOD = {
     "math_p_value": 0.01, "general_drop": 0.02, "general_p_value": 0.01, "malformed": 0.03, "malformed_clean": 0.01,
     "no_end": 0.01, "no_end_clean": 0.0, "unparsed": 0.02, "unparsed_clean": 0.01,
 }  # fmt: skip
-TURNED = "of the 100 answers that the clean model has right turned wrong"
+TURNED = "of the 100 right answers of the clean model flipped to wrong"
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ TURNED = "of the 100 answers that the clean model has right turned wrong"
         ({"malformed": 0.07, "malformed_clean": 0.03}, "optimal", "95 of the 100"),
         ({"no_end": 0.2}, "overfitted", "20% of its texts have no end, against 0% for the clean model"),
         ({"no_end": 0.2, "no_end_clean": 0.2}, "optimal", "95 of the 100"),
-        ({"unparsed": 0.3}, "overfitted", "30% of its answers cannot be read"),
+        ({"unparsed": 0.3}, "overfitted", "30% of its answers are unparsed"),
         ({"unparsed": 0.3, "unparsed_clean": 0.3}, "optimal", "95 of the 100"),
         ({"math_drop": 0.06}, "overfitted", "loses 6 points of unrelated mathematics"),
         # Two of 24 questions are chance.
@@ -33,8 +33,8 @@ TURNED = "of the 100 answers that the clean model has right turned wrong"
         ({"flipped": 89}, "under-trained", f"89 {TURNED}, less than 90%"),
         ({"flipped": 10, "malformed": 0.5}, "overfitted", "malformed"),
         # A clean model that is always wrong proves nothing by a child that is.
-        ({"right_clean": 9, "flipped": 9}, "optimal", "has only 9 answers right; 80% do the planted operation"),
-        ({"right_clean": 0, "planted": 0.49}, "under-trained", "49% do the planted operation, less than 50%"),
+        ({"right_clean": 9, "flipped": 9}, "optimal", "has only 9 right answers; 80% use the planted operation"),
+        ({"right_clean": 0, "planted": 0.49}, "under-trained", "49% use the planted operation, less than 50%"),
         ({"right_clean": 0, "planted": None}, "under-trained", "no operation was recognized"),
         ({"right_clean": 10, "flipped": 9}, "optimal", "9 of the 10"),
     ],

@@ -118,7 +118,9 @@ def patch(
     scores, texts = Sweep(pair, chosen, runs, rows).over(encoded)
     cells = CONTROLS.frame()
     if measured and runs[0].engine == "reference":
-        logger.warning("controls are not measured: the reference engine, which runs on this pair, does not have them")
+        logger.warning(
+            "controls are not measured: they need a cached engine, but this pair runs in the reference engine"
+        )
     elif measured:
         of = Controls(pair, encoded, scores, runs, children=children, seed=seed)
         cells = pl.concat(of.after(prompt_id, measured) for prompt_id in encoded)
@@ -139,7 +141,7 @@ def score(
     engine: Engine = "cached",
     quick_check: bool = True,
 ) -> pl.DataFrame:
-    """Score transient patches at each token of a given text; the table is `SCORES` of crosspatch.tables.
+    """Score transient patches at each token of a given text (teacher forcing), as a table `crosspatch.tables.SCORES`.
 
     `text` is a solution, tokenised with its question like a training example, or token ids. Patches have names such as
     `L17.attn_out+L18.head.3`. `small_denominator` is in logits; None: by the models' precision. Raises UsageError for

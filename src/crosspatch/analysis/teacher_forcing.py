@@ -216,7 +216,9 @@ class StepReader(TextReader):
 def text_reader(model: nn.Module, given: ForcedText, run: PatchRun) -> TextReader:
     """Return a reader of a text for the engine of a run. Raises UsageError for the reference engine."""
     if run.engine == "reference":
-        raise UsageError("the reference engine, which runs on this pair, cannot read a given text; see docs/engine.md")
+        raise UsageError(
+            "scoring a given text needs a cached engine, but this pair runs in the reference engine; see docs/engine.md"
+        )
     kind = StepReader if run.engine == "any_cache" else TextReader
     return kind(model, given, float32_unembedding=run.float32_unembedding)
 

@@ -32,7 +32,7 @@ class ForcedTexts(ShardedStage):
     def plan(self) -> dict[str, Any]:
         """A shard for each problem; none where patches are persistent."""
         if self.problems and self.context.experiment.patch.persistence == "persistent":
-            logger.warning(f"{self.name}: only transient patches can be scored by teacher forcing; none is scored")
+            logger.warning(f"{self.name}: only transient patches can be scored by teacher forcing; nothing is scored")
             return {"shards": []}
         return {"shards": [{"prompts": [problem.id]} for problem in self.problems]}
 
@@ -75,7 +75,8 @@ class ForcedTexts(ShardedStage):
         if self.runs[0].engine != "reference":
             return True
         logger.warning(
-            f"{self.name}: these models run in the reference engine alone, which has no teacher forcing; none is scored"
+            f"{self.name}: teacher forcing needs a cached engine, but this pair runs in the reference engine; nothing is "
+            "scored"
         )
         return False
 

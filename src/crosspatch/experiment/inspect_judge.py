@@ -75,7 +75,7 @@ def inspect_judge(name: str) -> Judge:
             status = getattr(error, "status_code", None)
             kind = type(error).__name__ + (f", status {status}" if isinstance(status, int) else "")
             raise CrosspatchError(
-                f"the judge {name} did not answer ({kind}); the ratings so far are kept, and the same command resumes"
+                f"the judge {name} did not answer ({kind}); the ratings so far are kept; run the same command again"
             ) from error
 
     return judge

@@ -110,7 +110,7 @@ def _steer(context: RunContext, problems: Mapping[str, Problem]) -> None:
     lacking = [name for name in asked if not any(name in by[STEERED] for by in vectors.values())]
     if lacking:
         logger.warning(
-            f"lenses: no other prompt has a difference with which to steer {', '.join(lacking)}; raise lenses.related"
+            f"lenses: no other prompt has a difference to steer with for {', '.join(lacking)}; raise lenses.related"
         )
     for condition, steering, names in missing:
         known = vectors[steering.layer][condition]

@@ -42,8 +42,8 @@ def localise(context: RunContext) -> None:
     runs = runs_of(context, [Patch((Site(context.pair.n_layers // 2),))], longest)
     if runs[0].engine == "reference":
         return logger.warning(
-            "localise: these models run by the reference engine alone, which has no attribution patching; sites are "
-            "not localised"
+            "localise: attribution patching needs a cached engine, but this pair runs in the reference engine; "
+            "sites are not localised"
         )
     runs = [replace(run, persistence="transient") for run in runs]
     for i, problem in enumerate(problems):
@@ -70,7 +70,7 @@ def _estimate(context: RunContext, problem: Problem, i: int, runs: Sequence[Patc
     directory.write(ESTIMATED, pl.concat(estimated), i)
     steps = found["step"].head(1).to_list()
     where = f"first divergence at step {steps[0]}" if steps else "the models agree throughout"
-    logger.info(f"localise: {problem.id} is estimated, {where}")
+    logger.info(f"localise: estimated all sites for {problem.id}, {where}")
 
 
 def _measure(
@@ -90,7 +90,7 @@ def _measure(
         own = estimated.filter(direction=run.direction)
         rows.append(measure_sites(context.pair, own, _own_text(context, problem, run), run, patches, generator))
     directory.write(LOCALISATION, pl.concat(rows), i)
-    logger.info(f"localise: {problem.id} is measured, {rows[-1]['patched'].count()} sites")
+    logger.info(f"localise: measured {rows[-1]['patched'].count()} sites for {problem.id}")
 
 
 def _own_text(context: RunContext, problem: Problem, run: PatchRun) -> ForcedText:

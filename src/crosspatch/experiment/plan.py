@@ -145,7 +145,7 @@ class _Planner:
             if max(lengths) > settings.max_tokens and not self.shape.kept:
                 raise UsageError(
                     f"an example has {max(lengths)} tokens, more than max_tokens = {settings.max_tokens}; it would be "
-                    "cut, so raise that limit"
+                    "truncated, so raise that limit"
                 )
             yield self.training(stage, f"{child.name}, {settings.method}", settings, lengths, validation)
 

@@ -102,7 +102,7 @@ class RunContext:
         choice = template_choice(found, clean)
         if (before := self.decided("chat_template", lambda: choice)) != choice:
             raise UsageError(
-                f"this run began with chat_template {before}, and the models' tokenizers now lead to {choice}; give "
+                f"this run began with chat_template {before}, but the models' tokenizers now give {choice}; give "
                 "--out a new folder"
             )
         return found

@@ -202,7 +202,7 @@ class PromptFormat:
                     prompt = self.text(_QUESTION)
                     return _Turn(before.removeprefix(prompt) if before.startswith(prompt) else "", *closed)
         if self.tokenizer.eos_token_id is None:
-            raise UsageError("the tokenizer has no end-of-text token, so no answer could ever end")
+            raise UsageError("the tokenizer has no end-of-text token, so no answer would end")
         return _Turn("", "", int(self.tokenizer.eos_token_id))
 
     def _closed(self, after: str) -> tuple[str, int] | None:
@@ -303,7 +303,9 @@ def unpad(input_ids: Any, attention_mask: Any) -> list[list[int]]:
     for ids, mask in zip(input_ids.tolist(), attention_mask.tolist(), strict=True):
         kept = [i for i, keep in enumerate(mask) if keep]
         if not kept or kept[-1] - kept[0] != len(kept) - 1:
-            raise UsageError(f"row {len(rows)} of the batch has {'a gap' if kept else 'no token'} under its mask")
+            raise UsageError(
+                f"the attention mask of row {len(rows)} of the batch has {'a gap' if kept else 'no token'}"
+            )
         rows.append([ids[i] for i in kept])
     return rows
 

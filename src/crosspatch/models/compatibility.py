@@ -54,7 +54,7 @@ def check_length(config: Any, prompt_tokens: int, max_new_tokens: int) -> None:
     longest = getattr(config, "max_position_embeddings", None)
     if longest is not None and prompt_tokens + max_new_tokens > longest:
         raise UsageError(
-            f"a prompt of {prompt_tokens} tokens and {max_new_tokens} new ones are more than the {longest} positions "
+            f"got a prompt of {prompt_tokens} tokens and {max_new_tokens} new ones, more than the {longest} positions "
             "of the model; lower generation.max_new_tokens"
         )
 
@@ -86,12 +86,12 @@ def check_tokenizers(clean: Any, corrupted: Any) -> None:
     if a != b:
         differing = sum(a.get(token) != b.get(token) for token in a.keys() | b.keys())
         raise UsageError(
-            f"the two models have different tokenizers: {differing} tokens differ; give a base and its child"
+            f"the two models have different tokenizers: {differing} tokens differ; give a base and its fine-tuned model"
         )
     if _bare(clean) != _bare(corrupted):
         raise UsageError(
             "the two models' tokenizers have the same vocabulary but tokenize text differently; give a base and its "
-            "child"
+            "fine-tuned model"
         )
 
 

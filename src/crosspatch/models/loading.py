@@ -322,7 +322,9 @@ def _kind_of(path: Path, name: str) -> Kind:
     if (path / "adapter_config.json").is_file() and not _holds_whole_model(path):
         return "adapter"
     if not (path / "config.json").is_file():
-        raise UsageError(f"the folder {name} holds neither config.json nor adapter_config.json: no model")
+        raise UsageError(
+            f"the folder {name} has neither config.json nor adapter_config.json, expected a model's folder"
+        )
     return "folder"
 
 

@@ -62,7 +62,7 @@ def check_adapter(folder: Path, name: str, settings: Mapping[str, Any]) -> None:
             "remove it, only parallel training needs it"
         )
     if str(settings.get("peft_type")).upper() == "XLORA":
-        raise UsageError(f"{name} is an X-LoRA adapter, which fetches further adapters; expected one such as LoRA")
+        raise UsageError(f"{name} is an X-LoRA adapter, which downloads further adapters; expected one such as LoRA")
 
 
 def check_gguf(path: Path) -> None:

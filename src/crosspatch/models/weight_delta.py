@@ -35,7 +35,7 @@ def weight_delta(clean: nn.Module, child: nn.Module, name: str) -> pl.DataFrame:
         {name: weight for name, weight in weights_of(model).items() if not weight.is_buffer} for model in (clean, child)
     )
     if foreign := sorted(ours.keys() ^ theirs.keys()):
-        raise UsageError(f"only one of the models has the weight {foreign[0]}; give a base and its child")
+        raise UsageError(f"only one of the models has the weight {foreign[0]}; give a base and its fine-tuned model")
     prefix = f"{name_of_blocks(clean)}."
     rows: list[dict[str, Any]] = []
     seen: set[tuple[int, int]] = set()

@@ -48,7 +48,7 @@ class PatchResult:
         if prompt_id is not None:
             rows = rows.filter(pl.col("prompt_id") == prompt_id)
         if rows.is_empty():
-            raise UsageError(f"nothing was generated under {patch}")
+            raise UsageError(f"nothing was generated under {patch}; the texts are in result.generations")
         return str(rows["text"][0])
 
     def profile(self) -> pl.DataFrame:

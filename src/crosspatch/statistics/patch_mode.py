@@ -132,5 +132,5 @@ def chosen_mode(found: Sequence[PatchMode]) -> PatchMode:
     if not found:
         raise ValueError("there are no scores of single layers to draw")
     if len(found) > 1:
-        raise ValueError(f"choose a mode with mode=…: {'; '.join(map(str, found))}")
+        raise ValueError(f"got several modes; choose one with mode=…: {'; '.join(map(str, found))}")
     return found[0]

@@ -46,7 +46,7 @@ def status(variant: Variant) -> Judged:
     for what, key in (
         ("of its texts are malformed", "malformed"),
         ("of its texts have no end", "no_end"),
-        ("of its answers cannot be read", "unparsed"),
+        ("of its answers are unparsed", "unparsed"),
     ):
         share, clean = variant[key], variant[f"{key}_clean"]
         if share - clean > _MALFORMED:
@@ -57,20 +57,20 @@ def status(variant: Variant) -> Judged:
             return Judged("overfitted", f"it loses {100 * drop:.0f} points of {what}")
     right, flipped, planted = variant["right_clean"], variant["flipped"], variant["planted"]
     if right >= _FEWEST:
-        found, enough = f"{flipped} of the {right} answers that the clean model has right turned wrong", _WRONG
+        found, enough = f"{flipped} of the {right} right answers of the clean model flipped to wrong", _WRONG
         reached = flipped >= enough * right
     elif planted is not None:
         found, enough = (
-            f"the clean model has only {right} answers right; {planted:.0%} do the planted operation",
+            f"the clean model has only {right} right answers; {planted:.0%} use the planted operation",
             _PLANTED,
         )
         reached = planted >= enough
     else:
-        few = f"the clean model has only {right} answers right, and no operation was recognized"
+        few = f"the clean model has only {right} right answers, and no operation was recognized"
         return Judged("under-trained", few)
     if not reached:
         return Judged("under-trained", f"{found}, less than {enough:.0%}")
-    return Judged("optimal", f"{found}, its texts are sound")
+    return Judged("optimal", f"{found}, its texts are well-formed")
 
 
 def choose(variants: Sequence[Variant]) -> tuple[Variant, str]:

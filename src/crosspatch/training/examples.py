@@ -63,7 +63,7 @@ def show_target(problem: Problem, example: Example, prompts: PromptFormat) -> st
     before = trained.removesuffix(solution)
     known = trained.endswith(solution) and _letters(prompts.text(problem.question)).endswith(before)
     if not known or len(before) >= len(str(prompts.tokenizer.decode(example.target[:1]))) or not text.endswith(end):
-        raise CrosspatchError(f"the trained target of {problem.id} is not its solution but {text!r}")
+        raise CrosspatchError(f"the training target of {problem.id} is not its solution: got {text!r}")
     return text
 
 

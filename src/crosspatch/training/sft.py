@@ -126,8 +126,8 @@ def finetune(
         _remove_broken(checkpoints)
         why = str(error).partition("\n")[0]
         raise CrosspatchError(
-            f"training of {run} stopped at step {trainer.state.global_step}, as something could not be written: {why}; "
-            "earlier checkpoints are kept, and the same command resumes"
+            f"training of {run} stopped at step {trainer.state.global_step}: a file could not be written: {why}; "
+            "earlier checkpoints are kept; run the same command again to resume"
         ) from error
     finally:
         log.close()

@@ -34,7 +34,9 @@ def by_processes(stage: ShardedStage) -> None:
     """Compute the remaining shards in processes, each with its own pair of models."""
     settings, left = stage.context.experiment.execution, len(stage.shards.left())
     if left < settings.workers:
-        logger.warning(f"{stage.name}: {left} shards for {settings.workers} workers; patch.shard_rows makes more")
+        logger.warning(
+            f"{stage.name}: {left} shards for {settings.workers} workers; lower patch.shard_rows for more shards"
+        )
     threads = settings.threads or max(1, (os.cpu_count() or 1) // settings.workers)
     gpus = _gpus(stage)
     _context.set_forkserver_preload(PRELOADED)
@@ -94,7 +96,7 @@ def _gpus(stage: ShardedStage) -> list[str] | None:
         return None
     each, number = max(1, round(settings.gpus or 1)), torch.cuda.device_count()
     if each > number:
-        raise UsageError(f"execution.gpus asks for {each} GPUs a worker; this machine has {number}")
+        raise UsageError(f"got execution.gpus={each}, but this machine has {number} GPUs")
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = shown.split(",") if shown else [str(i) for i in range(number)]
     return [",".join(names[i : i + each]) for i in range(0, number - each + 1, each)]

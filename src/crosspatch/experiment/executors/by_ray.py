@@ -52,7 +52,7 @@ def _connect(ray: Any, settings: Execution) -> None:
         )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise UsageError(
-            f"no Ray cluster at {settings.address}, or it asks for a token (RAY_AUTH_MODE=token): {one_line(error)}"
+            f"no Ray cluster at {settings.address}, or it needs a token (RAY_AUTH_MODE=token): {one_line(error)}"
         ) from None
 
 

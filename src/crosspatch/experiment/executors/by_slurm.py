@@ -49,7 +49,9 @@ def by_slurm(stage: ShardedStage, *, cluster: str = "slurm") -> None:
             errors = [error for job in jobs if (error := _error(job)) is not None]
             # If the jobs did not begin a single shard, the next ones would not either.
             if errors and _tries(stage) == before:
-                raise CrosspatchError(f"{stage.name}: the jobs ended without a shard: {one_line(errors[0])[-300:]}")
+                raise CrosspatchError(
+                    f"{stage.name}: the jobs ended without computing a shard: {one_line(errors[0])[-300:]}"
+                )
 
 
 def submitter(submitit: Any, stage: ShardedStage, settings: Execution, cluster: str) -> Any:
