@@ -162,7 +162,10 @@ SCORES = Schema(
 CONTROLS = Schema(
     "controls",
     {
-        "control": (pl.String, "the activation patched in as a control: self, random, other_prompt, or a model's name"),
+        "control": (
+            pl.String,
+            "the control whose activations are patched in: self, random, other_prompt, or a model's name",
+        ),
         **SCORES.columns,
     },
     file="controls/*/part-*.parquet",

@@ -60,6 +60,9 @@ def patch(
 ) -> PatchResult:
     """Generate from each prompt under each patch separately, and score every step.
 
+        result = patch(pair, "Solve for x: 5x + 3 = 18", layers=[8, 18, 28])
+        result.profile()  # a row for each patch, with its recovered fraction
+
     `prompts` is a question, several questions, or a mapping from prompt_id to question; the default ids are prompt-000,
     prompt-001 and so on. A tokenizer's padded batch (input_ids, attention_mask) is accepted too.
 
@@ -145,7 +148,9 @@ def score(
 
     `text` is a solution, tokenised with its question like a training example, or token ids. Patches have names such as
     `L17.attn_out+L18.head.3`. `small_denominator` is in logits; None: by the models' precision. Raises UsageError for
-    a site that the models do not have, and if only the reference engine can run them.
+    a site that the models do not have, and if the pair runs in the reference engine.
+
+        score(pair, "p0", "Solve for x: x + 3 = 5", "x = 8", ["L18.resid_post"])
     """
     runs = patch_runs(pair, direction, small_denominator=small_denominator, float32_unembedding=float32_unembedding)
     pair.eval()

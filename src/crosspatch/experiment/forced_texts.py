@@ -75,7 +75,8 @@ class ForcedTexts(ShardedStage):
         if self.runs[0].engine != "reference":
             return True
         logger.warning(
-            f"{self.name}: teacher forcing needs a cached engine, but this pair runs in the reference engine; nothing is "
+            f"{self.name}: teacher forcing needs a cached engine, but this pair runs in the reference engine; nothing "
+            "is "
             "scored"
         )
         return False

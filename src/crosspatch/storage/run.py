@@ -36,7 +36,11 @@ from crosspatch.tables import (
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The folder of one experiment. A table is an empty frame until its stage has run."""
+    """The folder of one experiment. A table is an empty frame until its stage has run.
+
+    run = RunDirectory.existing("runs/smollm2")
+    run.read(crosspatch.tables.SCORES)
+    """
 
     root: Path
 
