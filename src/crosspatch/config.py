@@ -303,7 +303,7 @@ class Teach(Settings):
     epochs: Positive = Field(1, description="Passes over the lessons")
     batch_size: Positive = Field(4, description="Examples in a forward pass; an optimizer step has about 16")
     problems: Positive = Field(
-        4000, description="Lessons with right solutions of data.forms, whose questions are reserved for teaching"
+        4000, description="Lessons with problems of data.forms and right solutions, on questions reserved for teaching"
     )
     arithmetic_exercises: Count = Field(
         600, description="Arithmetic exercises: sheets of eight sums, differences, quotients and like terms"

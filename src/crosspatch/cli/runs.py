@@ -16,7 +16,7 @@ def status(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory")],
     json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Write the same as JSON")] = None,
 ) -> None:
-    """Show a run's stages, the shards that are done, running or failed, the time per shard, and the time left.
+    """Show the progress of a run: its stages, their shards, the time per shard, and the time left.
 
     The command only reads files, so it works on any machine while the run continues. It checks finished shards for
     damage.

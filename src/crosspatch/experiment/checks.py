@@ -94,9 +94,9 @@ def check_training(experiment: Experiment) -> None:
 def check_search(experiment: Experiment) -> None:
     """Refuse a search whose variants could not be compared."""
     if not experiment.makes_the_child:
-        raise UsageError("search trains the corrupted model, and models.corrupted names one; remove that setting")
+        raise UsageError("search trains the corrupted model, but models.corrupted names one; remove that setting")
     if not experiment.data.related:
-        raise UsageError("search compares variants by their answers to related questions, and data.related is 0")
+        raise UsageError("search compares variants by their answers to related questions, but data.related is 0")
 
 
 def check_teaching(experiment: Experiment) -> None:

@@ -76,8 +76,7 @@ class ForcedTexts(ShardedStage):
             return True
         logger.warning(
             f"{self.name}: teacher forcing needs a cached engine, but this pair runs in the reference engine; nothing "
-            "is "
-            "scored"
+            "is scored"
         )
         return False
 

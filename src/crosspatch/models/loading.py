@@ -95,7 +95,10 @@ class Checkpoint:
         while chain[-1].kind == "adapter":
             chain.append(chain[-1]._named_base())
             if chain[-1] in chain[:-1]:
-                raise UsageError(f"{self.name}/adapter_config.json leads back to itself as its own base model")
+                raise UsageError(
+                    f"{self.name}/adapter_config.json names itself as its base model, directly or through other "
+                    "adapters"
+                )
         return chain[1]
 
     def _named_base(self) -> Checkpoint:
