@@ -1,7 +1,8 @@
-"""What of the documentation is made when it is built, so that it cannot go stale; `mkdocs.yml` names this file.
+"""Generates the reference pages, and adds pages to the site; `mkdocs.yml` names this file.
 
-Commands and their options come from the application, settings from `crosspatch.config`, columns from
-`crosspatch.tables`: each takes the place of a mark in a page. Changelog and benchmarks become pages as they are.
+`python docs_hooks.py` writes commands and their options (from the application), settings (`crosspatch.config`) and
+columns (`crosspatch.tables`) between the marks in docs/reference; a test checks that the pages are up to date. Changelog
+and benchmarks become pages of the site as they are.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ ROOT = Path(__file__).parent
 # Files of the repository that are pages too, by where they stand; docs link to them as ../PATH.
 ELSEWHERE = {"benchmarks/README.md": "benchmarks.md", "CHANGELOG.md": "changelog.md"}
 
-# Where something is made: between the two comments a page says so to those who read it elsewhere.
-MARK = re.compile(r"<!-- made: (\w+) -->.*?<!-- end -->", re.DOTALL)
+# What is generated stands between two comments.
+MARK = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 # A setting of more names than these lists them in its meaning.
 FEW = 5
@@ -45,17 +46,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Put what is made into its page, and let links that leave docs/ lead to pages."""
+    """Let links that leave docs/ lead to pages."""
     up = "../" * page.file.src_uri.count("/")
     for path, target in ELSEWHERE.items():
         markdown = markdown.replace(f"](../{up}{path}", f"]({up}{target}")
-    return filled(markdown)
+    return markdown
 
 
 def filled(markdown: str) -> str:
-    """A page with what is made in the place of its marks."""
+    """A page with what is generated between its marks."""
     makers = {"commands": commands, "settings": all_settings, "columns": columns}
-    return MARK.sub(lambda mark: makers[mark[1]](), markdown)
+    return MARK.sub(lambda mark: f"{mark[1]}{makers[mark[2]]()}\n\n{mark[3]}", markdown)
 
 
 def commands() -> str:
@@ -165,3 +166,8 @@ def _bound(constraint: Any) -> str:
     signs = {"ge": "≥", "gt": "&gt;", "le": "≤", "lt": "&lt;"}
     given = [(sign, getattr(constraint, name)) for name, sign in signs.items() if hasattr(constraint, name)]
     return ", ".join(f"{sign}&nbsp;{limit:g}" for sign, limit in given)
+
+
+if __name__ == "__main__":
+    for path in (ROOT / "docs/reference").glob("*.md"):
+        path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
