@@ -50,7 +50,7 @@ oldest: wheel  ## The wheel by itself with the oldest versions of what it declar
 $(VENV)/.ready: pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet uv
-	if nvidia-smi -L >/dev/null 2>&1; then backend=auto; else backend=cpu; fi; \
+	@if nvidia-smi -L >/dev/null 2>&1; then backend=auto; else backend=cpu; fi; \
 	$(BIN)/uv pip install --quiet --torch-backend $$backend -c constraints.txt torch \
 	  || { echo "PyTorch's own index cannot be reached; installing torch from the ordinary index"; \
 	       $(BIN)/uv pip install --quiet -c constraints.txt torch; }

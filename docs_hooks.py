@@ -1,8 +1,8 @@
 """Generates the reference pages, and adds pages to the site; `mkdocs.yml` names this file.
 
 `python docs_hooks.py` writes commands and their options (from the application), settings (`crosspatch.config`) and
-columns (`crosspatch.tables`) between the marks in docs/reference; a test checks that the pages are up to date. Changelog
-and benchmarks become pages of the site as they are.
+columns (`crosspatch.tables`) between the marks in docs/reference; a test checks that the pages are up to date.
+Changelog and benchmarks become pages of the site as they are.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def commands() -> str:
     lines: list[str] = []
     for name, command, context in _commands(typer.main.get_command(application.app), "crosspatch"):
         lines += ["", f"## {name}", "", _plain(command.help or context.parent.command.help or "")]
-        lines += ["", "```", _usage(context), "```"]
+        lines += ["", "```text", _usage(context), "```"]
         if not hasattr(command, "commands"):
             records = (param.get_help_record(context) for param in command.params)
             rows = [(f"`{names}`", _plain(meaning)) for names, meaning in filter(None, records)]

@@ -33,7 +33,7 @@ def demo(
 ) -> None:
     """Run the experiment `smollm2`: corrupt SmolLM2-135M and find where the fine-tune acts.
 
-    It takes about ten minutes on two CPU cores, and needs no GPU and no model hub. Open the report as soon as
+    It takes about twelve minutes on two CPU cores, and needs no GPU and no model hub. Open the report as soon as
     it exists; the page reloads itself. The same command resumes an interrupted run.
     """
     from crosspatch.cli.tables import print_summary
