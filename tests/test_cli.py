@@ -66,7 +66,7 @@ def test_help_names_all_commands_and_that_of_run_every_setting(cli, monkeypatch)
         ("run tiny --set judge.model=inspect:hf/gpt2", "name the checkpoint itself, without inspect:"),
         ("lenses tiny --set lenses.layers=4", "layer 4 is out of range"),
         ("search tiny --set data.related=0 --set patch.related=0", "data.related is 0"),
-        ("search tiny --set models.corrupted=random:qwen3", "the corrupted model, and models.corrupted names one"),
+        ("search tiny --set models.corrupted=random:qwen3", "the corrupted model, but models.corrupted names one"),
         ("teach tiny", "teach needs data.held_out_from_teaching: true"),
         *((f"{stage} {WANDB}", "finetune.report_to=wandb needs the package wandb") for stage in STAGES),
         ("grade none.jsonl --json o.json", "no file none.jsonl"),
