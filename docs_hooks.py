@@ -8,6 +8,7 @@ Changelog and benchmarks become pages of the site as they are.
 from __future__ import annotations
 
 import html
+import inspect
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -86,7 +87,7 @@ def all_settings() -> str:
         if _is_group(field.annotation):
             chosen.append((name, name, field.annotation))
     for section, title, group in chosen:
-        lines += ["", f"## {title}", "", _plain(group.__doc__ or ""), ""]
+        lines += ["", f"## {title}", "", _plain(inspect.cleandoc(group.__doc__ or "")), ""]
         rows = [
             (f"`{one.key}`", _allowed(group, one.key), f"`{one.default}`", _plain(one.meaning))
             for one in settings([section])
