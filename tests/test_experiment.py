@@ -11,7 +11,7 @@ import pytest
 from adapters import changed_settings
 from crosspatch import UsageError, load_experiment, run_experiment
 from crosspatch.config import Models
-from crosspatch.experiment import ExperimentRun
+from crosspatch.experiment import ExperimentRun, page
 from crosspatch.experiment.answering import load_judge
 from crosspatch.models.loading import Checkpoint
 from crosspatch.statistics.claim import counted
@@ -104,6 +104,18 @@ def test_a_stage_does_what_it_needs_first_and_nothing_more(tmp_path, cli):
     for arguments in ((out,), ("tiny", "--out", out, *SMALL)):
         assert cli("report", *arguments)[0] == 0
         run.report.unlink()
+
+
+@pytest.mark.parametrize(("rows", "prompts"), [(4, [1, 4, 4, 4, 4]), (64, [4, 4, 4, 4])])
+def test_the_report_is_made_when_one_prompt_is_patched_and_grows(tmp_path, monkeypatch, rows, prompts):
+    """If there is a single shard, the first report has all prompts."""
+    seen = []
+    monkeypatch.setattr(
+        page, "write_run_report", lambda run, **_: seen.append(run.read(SCORES)["prompt_id"].n_unique())
+    )
+    settings = [one.removeprefix("--set=") for one in SMALL]
+    run_experiment(load_experiment("tiny", [*settings, f"patch.shard_rows={rows}"]), tmp_path / "run")
+    assert seen == prompts
 
 
 def test_a_folder_with_another_experiment_or_other_files_is_refused(finished, tmp_path, cli):
