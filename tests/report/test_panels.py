@@ -143,7 +143,7 @@ def test_it_draws_the_recovered_fraction_of_runs_summaries_and_scores(tmp_path: 
     # One mode is drawn.
     other = scores.with_columns(direction=pl.lit("repair"), cts=pl.lit(0.5), delta_patched=pl.lit(0.0))
     both = pl.concat([scores, other.cast(dict(scores.schema)).filter(pl.col("status") == "ok")])
-    with pytest.raises(ValueError, match="choose a mode"):
+    with pytest.raises(ValueError, match="choose one with mode="):
         depth_chart(both)
     assert fractions(depth_chart(both, mode=PatchMode("resid_post", "repair", "transient"))) == [0.5] * 5
     with pytest.raises(ValueError, match="no single layer was patched as mlp_out"):
