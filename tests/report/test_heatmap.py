@@ -89,7 +89,7 @@ def test_a_prompt_and_a_mode_of_a_result_are_chosen():
     rows = [score(0, 0, 0.75), score(0, 0, 0.25, direction="repair"), score(0, 0, 0.5, prompt_id="other")]
     texts = pl.concat([GENERATED, GENERATIONS.frame([generation("repaired", "x = 6", "L0.resid_post")])])
     result = PatchResult(SCORES.frame(rows), texts)
-    with pytest.raises(ValueError, match="choose a mode"):
+    with pytest.raises(ValueError, match="choose one with mode="):
         heatmap(result)
     part = unpacked(heatmap(result, mode=PatchMode("resid_post", "repair", "transient")).html, "prompt-0")
     [picture] = part["pictures"]
