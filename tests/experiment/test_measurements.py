@@ -255,7 +255,11 @@ def test_what_cannot_be_measured_is_logged_and_left_out(given, tmp_path, monkeyp
     alone = run_of(tmp_path / "alone", *given, *less, "generation.max_new_tokens=2")
     for schema in (tables.CONTROLS, tables.MISTAKES, tables.LOCALISATION):
         assert alone.read(schema).is_empty()
-    for words in ("controls: only transient patches", "mistakes: only transient patches", "reference engine alone"):
+    for words in (
+        "controls: only transient patches",
+        "mistakes: only transient patches",
+        "reference engine; sites are not localised",
+    ):
         assert words in caplog.text
     assert alone.read(tables.ACTIVATIONS)["prompt_id"].n_unique() == 3
     assert "no other prompt has a difference with which to steer related-000" in caplog.text

@@ -49,7 +49,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
     assert [ended(process) for process in both] == [0, 0], [log.read_text() for log in logs]
     for logged, shared in ((one_log.read_text(), False), ("".join(log.read_text() for log in logs), True)):
         assert ("2 processes share each step, 2 x 1 examples each" in logged) == shared
-        assert logged.count("finetune: starting") == 1
+        assert logged.count("finetune (stage 2 of 3") == 1
     one, two = (TRAINING.read(tmp_path / name / "training.parquet") for name in ("one", "two"))
     assert one.height == two.height == 30
     assert one.select("run", "step").equals(two.select("run", "step"))
