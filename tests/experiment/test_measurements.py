@@ -262,7 +262,7 @@ def test_what_cannot_be_measured_is_logged_and_left_out(given, tmp_path, monkeyp
     ):
         assert words in caplog.text
     assert alone.read(tables.ACTIVATIONS)["prompt_id"].n_unique() == 3
-    assert "no other prompt has a difference with which to steer related-000" in caplog.text
+    assert "no other prompt has a difference to steer with for related-000" in caplog.text
     none = run_of(tmp_path / "none", *given, "lenses.strengths=[]", stages=("lenses",))
     assert set(none.read(tables.GENERATIONS)["condition"]) == {"clean"}
     for run in (alone, none):
