@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from crosspatch.config import Experiment
 from crosspatch.errors import UsageError
@@ -35,9 +34,6 @@ from crosspatch.files import checksum, remove_half_written
 from crosspatch.storage.lock import RunLock
 from crosspatch.storage.run import RunDirectory
 from crosspatch.storage.shards import Shards
-
-if TYPE_CHECKING:
-    from crosspatch.experiment.sharding import ShardedStage
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +84,7 @@ ALL = {
     ),
     "references": Stage(
         "children.make_references",
-        "fine-tune the clean model without the mistake, for comparison",
+        "fine-tune further children of the clean model, for comparison",
         checks=(check_finetuning,),
         made_problems=False,
     ),
@@ -109,7 +105,7 @@ ALL = {
 }
 # The stages of `run`; the others run only by name.
 STAGES = ("data", "finetune", "patch", "references", "evaluate", "controls", "mistakes", "report")
-# After these stages a whole run makes its report, which an open page loads again after so many seconds.
+# A whole run updates its report after these stages. An open page reloads itself every `_RELOAD` seconds.
 _SHOWN, _RELOAD = ("patch", "evaluate", "controls"), 10
 
 
@@ -198,28 +194,15 @@ class ExperimentRun:
                 if isinstance(runs, type):
                     from crosspatch.experiment.executors import carry_out
 
-                    stage = runs(self.context)
-                    if name == "patch" and "report" in stages:
-                        self._show_first(stage)
-                    carry_out(stage)
+                    show = self._show if name == "patch" and "report" in stages else None
+                    carry_out(runs(self.context), show)
                 else:
                     runs(self.context)
             if name in _SHOWN and "report" in stages:
                 self._show()
 
-    def _show_first(self, stage: ShardedStage) -> None:
-        """Compute the first shard of a sweep, a single prompt, and show it while the others are computed."""
-        from crosspatch.experiment.executors import by_this_process, executor
-        from crosspatch.experiment.sharding import prepare, work_off
-
-        prepare(stage)
-        left = stage.shards.left()
-        here = executor(self.context.experiment.execution) is by_this_process
-        if here and len(left) == len(stage.shards) > 1:
-            work_off(stage, left[:1])
-            self._show()
-
     def _show(self) -> None:
+        """Make the report of the results so far."""
         from crosspatch.experiment.page import write_run_report
 
         write_run_report(self.directory, figures=False, refresh=_RELOAD)

@@ -12,16 +12,22 @@ from crosspatch.config import Execution
 from crosspatch.experiment.sharding import ShardedStage, prepare, raise_failures, record_models, work_off
 
 
-def carry_out(stage: ShardedStage) -> None:
+def carry_out(stage: ShardedStage, show: Callable[[], None] | None = None) -> None:
     """Compute the remaining shards of a stage with the executor that the settings name, then collect them.
+
+    `show` is called when the first of several shards is done, if this process computes them.
 
     Shards with damaged files are computed again. Raises CrosspatchError if a shard failed at every try.
     """
     prepare(stage)
     shards = stage.shards
     shards.forget_failures()
-    if shards.left():
-        executor(stage.context.experiment.execution)(stage)
+    if left := shards.left():
+        compute = executor(stage.context.experiment.execution)
+        if show and compute is by_this_process and len(left) == len(shards) > 1:
+            work_off(stage, left[:1])
+            show()
+        compute(stage)
     if left := shards.left():
         raise_failures(shards, left)
     shards.clear_locks()
